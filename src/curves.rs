@@ -1,0 +1,27 @@
+//! The one form in which data travels: ragged curves, structure of arrays, f64.
+
+/// Curves that lie behind one another; curve `i` owns rows `offsets[i]..offsets[i + 1]` of every column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurveBatch {
+    /// First row of every curve and, last, the number of rows; length curves + 1, starts at 0, never decreases.
+    pub offsets: Vec<usize>,
+    /// One per numeric column asked for, in the order asked; NaN stands for null.
+    pub columns: Vec<Vec<f64>>,
+}
+
+impl CurveBatch {
+    /// How many curves there are.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Whether there is no curve.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many rows there are in all curves together.
+    pub fn rows(&self) -> usize {
+        self.offsets[self.len()]
+    }
+}

@@ -1,0 +1,7 @@
+//! sweepfit fits scaling laws and learning curves in bulk.
+
+pub mod curves;
+pub mod error;
+pub mod formula;
+
+pub use error::{Error, Result};
