@@ -2,6 +2,7 @@
 
 pub mod curves;
 pub mod error;
+pub mod fit;
 pub mod formula;
 pub mod law;
 
