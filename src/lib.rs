@@ -4,6 +4,9 @@ pub mod curves;
 pub mod error;
 pub mod fit;
 pub mod formula;
+pub mod generate;
 pub mod law;
+pub mod random;
+pub mod table;
 
 pub use error::{Error, Result};
