@@ -3,5 +3,6 @@
 pub mod curves;
 pub mod error;
 pub mod formula;
+pub mod table;
 
 pub use error::{Error, Result};
