@@ -762,7 +762,7 @@ mod tests {
 
     #[test]
     fn damaged_files_of_every_format_give_errors_and_never_panics() {
-        const MUTATIONS: usize = 1_500;
+        const MUTATIONS: usize = 800;
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| -> PathBuf { folder.path().join(name) };
         let small = sweep(30);

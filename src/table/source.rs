@@ -4,17 +4,17 @@
 //! those of Hive-style `key=value` folders included. Reads no rows, except that the types of CSV columns are inferred
 //! from all of theirs.
 
+use super::arrow_ipc;
 use super::csv::{self, CsvFormat, Guess};
 use super::guard::decoding;
 use super::numbers::{is_list_of_numbers, is_number};
 use crate::error::{Error, Result, nearest};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetStatisticsPolicy;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -393,8 +393,8 @@ fn open_file(path: &Path) -> Result<TableFile> {
             return Err(input_error(path, "is Feather version 1; write it again as Feather version 2 or as Parquet"));
         }
         (None | Some(Named::Parquet), Magic::Parquet) => open_parquet(path, &file)?,
-        (None | Some(Named::Arrow), Magic::ArrowFile) => open_arrow_file(path, file)?,
-        (None | Some(Named::Arrow), Magic::ArrowStream) => open_arrow_stream(path, file)?,
+        (None | Some(Named::Arrow), Magic::ArrowFile) => arrow_ipc::open_file(path, file)?,
+        (None | Some(Named::Arrow), Magic::ArrowStream) => arrow_ipc::open_stream(path, file)?,
         (Some(Named::Csv | Named::Text), Magic::None) => csv::open(path)?,
         (None, Magic::None) => {
             return Err(input_error(
@@ -431,16 +431,6 @@ fn open_parquet(path: &Path, file: &File) -> Result<(Format, SchemaRef)> {
     let metadata = decoding(path, || ArrowReaderMetadata::load(file, options))?;
     let schema = metadata.schema().clone();
     Ok((Format::Parquet(metadata), schema))
-}
-
-fn open_arrow_file(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let reader = decoding(path, || FileReader::try_new(BufReader::new(file), None))?;
-    Ok((Format::ArrowFile, reader.schema()))
-}
-
-fn open_arrow_stream(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let reader = decoding(path, || StreamReader::try_new(BufReader::new(file), None))?;
-    Ok((Format::ArrowStream, reader.schema()))
 }
 
 /// CSV files carry no types: a column's type is the narrowest that takes all its values in all files.
