@@ -296,9 +296,12 @@ fn lost(plan: &Plan, task: usize, interrupted: &AtomicBool) -> Error {
 
 impl Drop for Conveyor {
     fn drop(&mut self) {
-        // Without receivers every thread stops at its next piece.
+        // A thread whose queue is dropped stops at its next piece. Queues are taken off until the last thread has gone and
+        // with it the way by which more could come: a queue that stayed behind would let its thread wait for ever.
         self.current = None;
-        self.queues = None;
+        for queue in self.queues.take().iter().flat_map(Receiver::iter) {
+            drop(queue);
+        }
         for thread in self.threads.drain(..) {
             // A thread that died has said why on its own.
             let _ = thread.join();
@@ -701,6 +704,24 @@ mod tests {
         ] {
             let error = read_all(paths, &selection, 1).expect_err(expected).to_string();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    /// Regression: a thread could wait for ever on a queue that nobody had taken yet.
+    #[test]
+    fn a_reader_that_is_dropped_half_way_ends_its_threads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.parquet");
+        let y: Float64Array = (0..12_000_000).map(|row| Some((row % 5) as f64)).collect();
+        write_parquet_in_groups(&path, &table(vec![("y", Arc::new(y) as ArrayRef)]), 3_000_000);
+        let source = Source::open(&[path.display().to_string()]).expect("a source");
+        let options = ReadOptions { threads: 2, ..ReadOptions::default() };
+        for wait in [0, 10, 50] {
+            let mut reader = read(&source, &selection(&["y"], &["y"], ""), &options).expect("a reader");
+            // Until the threads have filled their queues.
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            assert!(matches!(reader.next(), Some(Ok(Event::Restarted))));
+            drop(reader);
         }
     }
 
