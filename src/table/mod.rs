@@ -19,6 +19,7 @@ mod numbers;
 mod piece;
 mod read;
 mod source;
+pub mod sweep;
 #[cfg(test)]
 mod testing;
 mod write;

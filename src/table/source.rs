@@ -75,6 +75,7 @@ impl Partition {
 pub enum ColumnKind {
     /// Any integer, float or decimal.
     Number,
+    /// Strings of any layout, dictionaries of strings.
     Text,
     /// Booleans.
     Truth,
@@ -89,7 +90,9 @@ pub enum ColumnKind {
 /// A column of the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnInfo {
+    /// As in the file or the folder.
     pub name: String,
+    /// What it can serve as.
     pub kind: ColumnKind,
     /// The type as messages name it, for example `Int64` or `Utf8`.
     pub type_name: String,

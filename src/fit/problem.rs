@@ -1,0 +1,98 @@
+//! Curves laid out for one model: what every backend reads.
+//!
+//! Ragged structure of arrays in f64. Made by [`super::pack`]; knows nothing of keys, files or devices.
+
+use super::model::Model;
+use super::{Loss, Status};
+
+/// Curves packed for one model.
+#[derive(Debug)]
+pub struct Problem<'a> {
+    pub model: &'a Model,
+    pub loss: Loss,
+    /// First row of every curve and, last, the number of rows; length curves + 1. Rows left out are gone already; a settled
+    /// curve may have none.
+    pub offsets: Vec<usize>,
+    /// One per [`Model::inputs`], rows long; centred where the model says so.
+    pub inputs: Vec<Vec<f64>>,
+    /// The centre of input k of curve i at `i * inputs + k`; 0 where not centred.
+    pub centres: Vec<f64>,
+    /// t: the left side, its logarithm in log space.
+    pub response: Vec<f64>,
+    /// One per row; all positive.
+    pub weight: Vec<f64>,
+    /// What is already known of a curve (too few points, bad domain, degenerate); None where it is to be fitted.
+    pub status: Vec<Option<Status>>,
+    /// Box of coordinate j of curve i at `i * model.len() + j`, in the model's own chart; infinite where open.
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+    pub grid: Grid,
+}
+
+/// The points at which the nonlinear coordinates of the projection are tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// Cells of every axis, in the order of [`super::model::Projection::nonlinear`].
+    pub cells: Vec<usize>,
+    /// Values of cell c of axis a of curve i at `i * cells.sum() + cells[..a].sum() + c`, ascending along an axis, in
+    /// coordinates of the projection's chart.
+    pub values: Vec<f64>,
+    /// None: every combination of cells is tried, the last axis fastest. Some: only these, one cell index per axis each
+    /// (spread evenly over the box); such points have no neighbours.
+    pub listed: Option<Vec<u16>>,
+}
+
+impl Grid {
+    /// How many axes there are.
+    pub fn axes(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// How many points are tried per curve.
+    pub fn points(&self) -> usize {
+        match &self.listed {
+            Some(listed) => listed.len() / self.axes(),
+            None => self.cells.iter().product(),
+        }
+    }
+
+    /// The cell of `point` on `axis`.
+    pub fn cell(&self, point: usize, axis: usize) -> usize {
+        match &self.listed {
+            Some(listed) => listed[point * self.axes() + axis] as usize,
+            None => point / self.cells[axis + 1..].iter().product::<usize>() % self.cells[axis],
+        }
+    }
+
+    /// Length of one curve's stretch of [`Grid::values`].
+    pub fn stride(&self) -> usize {
+        self.cells.iter().sum()
+    }
+
+    /// The coordinate of `cell` of `axis` for `curve`.
+    pub fn value(&self, curve: usize, axis: usize, cell: usize) -> f64 {
+        self.values[curve * self.stride() + self.cells[..axis].iter().sum::<usize>() + cell]
+    }
+}
+
+impl Problem<'_> {
+    /// How many curves there are.
+    pub fn len(&self) -> usize {
+        self.status.len()
+    }
+
+    /// Whether there is no curve.
+    pub fn is_empty(&self) -> bool {
+        self.status.is_empty()
+    }
+
+    /// Rows of a curve.
+    pub fn rows(&self, curve: usize) -> std::ops::Range<usize> {
+        self.offsets[curve]..self.offsets[curve + 1]
+    }
+
+    /// Points used of a curve.
+    pub fn points(&self, curve: usize) -> usize {
+        self.offsets[curve + 1] - self.offsets[curve]
+    }
+}
