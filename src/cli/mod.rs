@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod fit;
 mod generate;
+mod interruption;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 use sweepfit::Result;
 
 /// Fits scaling laws and learning curves in bulk, on any GPU and on the CPU.
@@ -15,14 +18,16 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Fit(Box<fit::Fit>),
     Generate(generate::Generate),
 }
 
 impl Arguments {
     /// Runs the subcommand.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            Command::Generate(generate) => generate.run(),
+            Command::Fit(fit) => fit.run(),
+            Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
