@@ -602,7 +602,9 @@ mod tests {
     use super::super::testing::table;
     use super::*;
     use crate::formula::parse::parse_filter;
-    use arrow::array::{Date32Array, Float64Array, LargeStringArray, RecordBatch, StringViewArray};
+    use arrow::array::{
+        Date32Array, Float64Array, LargeStringArray, RecordBatch, StringViewArray, TimestampMillisecondArray,
+    };
     use arrow::datatypes::Int32Type;
 
     const BIG: i64 = 9_007_199_254_740_993;
@@ -620,6 +622,13 @@ mod tests {
             ("coded", Arc::new(dictionary)),
             ("ok", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
             ("day", Arc::new(Date32Array::from(vec![Some(19_723), Some(19_724), None, Some(0)]))),
+            (
+                "moment",
+                Arc::new(
+                    TimestampMillisecondArray::from(vec![Some(1_704_067_200_000), None, Some(0), Some(1)])
+                        .with_timezone("Europe/Berlin"),
+                ),
+            ),
             (
                 "list",
                 Arc::new(arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
@@ -676,6 +685,8 @@ mod tests {
             ("'a' < 'b'", &[0, 1, 2, 3]),
             ("day >= '2024-01-01'", &[0, 1]),
             ("'2024-01-01' == day", &[0]),
+            ("moment == '2024-01-01T01:00:00'", &[0]),
+            ("moment < '2024-01-01T00:00:00Z'", &[2, 3]),
             ("max(loss, 2) == 2", &[0, 2]),
             ("exp(loss) > 2 and log10(seed + 1) > 15", &[0]),
             ("loss^0 == 1", &[0, 2]),

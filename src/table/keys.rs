@@ -370,6 +370,7 @@ fn mark_by_bits(column: &dyn Array, changed: &mut [bool]) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use super::super::{OutputKind, Source, Values, Writer};
     use super::*;
     use arrow::array::{
         BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int32Array,
@@ -461,6 +462,40 @@ mod tests {
                     keys.columns()[0].is_null(keys.len() - 1) || *name == "none" || keys.describe(2).ends_with("null")
                 );
             }
+        }
+    }
+
+    #[test]
+    fn keys_of_every_type_survive_being_written_to_every_format() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.parquet");
+        let columns = key_columns();
+        write_parquet(&path, &table(columns.clone()).slice(0, 4));
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let (batches, _) = read_all(&[&path], &selection(&names, &["i64"], ""), 1).expect("curves");
+        let keys = &batches[0].keys;
+        let result = [("law".to_string(), OutputKind::Text)];
+        let values = [Values::Text(vec!["power".into(); 2 * keys.len()])];
+        for name in ["o.parquet", "o.arrow", "o.csv"] {
+            let out = folder.path().join(name);
+            let mut writer = Writer::create(&out.display().to_string(), keys.schema(), &result).expect("a writer");
+            writer.write(keys, 2, &values).expect("rows");
+            writer.write(keys, 2, &values).expect("rows");
+            writer.finish(&[]).expect("a table");
+            let source = Source::open(&[out.display().to_string()]).expect("a table");
+            if name.ends_with("csv") {
+                continue;
+            }
+            for (column, data_type) in source.columns().iter().zip(keys.schema().types()) {
+                let written = match data_type {
+                    DataType::Dictionary(_, value) if name.ends_with("arrow") => value.to_string(),
+                    other => other.to_string(),
+                };
+                assert_eq!(column.type_name, written, "{} in {name}", column.name);
+            }
+            let (again, restarted) = read_all(&[&out], &selection(&names, &["i64"], ""), 1).expect("curves");
+            assert!(restarted);
+            assert_eq!(again[0].keys.describe(1), keys.describe(1));
         }
     }
 

@@ -8,6 +8,7 @@
 //! filters them, finds where the key changes and makes every number an f64 (all of that in parallel), `group` joins the
 //! pieces to curves in input order, `read` is the conveyor between them.
 
+mod arrow_ipc;
 mod csv;
 mod decode;
 mod filter;

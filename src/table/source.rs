@@ -4,17 +4,17 @@
 //! those of Hive-style `key=value` folders included. Reads no rows, except that the types of CSV columns are inferred
 //! from all of theirs.
 
+use super::arrow_ipc;
 use super::csv::{self, CsvFormat, Guess};
 use super::guard::decoding;
 use super::numbers::{is_list_of_numbers, is_number};
 use crate::error::{Error, Result, nearest};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetStatisticsPolicy;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,6 +75,7 @@ impl Partition {
 pub enum ColumnKind {
     /// Any integer, float or decimal.
     Number,
+    /// Strings of any layout, dictionaries of strings.
     Text,
     /// Booleans.
     Truth,
@@ -89,7 +90,9 @@ pub enum ColumnKind {
 /// A column of the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnInfo {
+    /// As in the file or the folder.
     pub name: String,
+    /// What it can serve as.
     pub kind: ColumnKind,
     /// The type as messages name it, for example `Int64` or `Utf8`.
     pub type_name: String,
@@ -398,8 +401,8 @@ fn open_file(path: &Path) -> Result<TableFile> {
             return Err(input_error(path, "is Feather version 1; write it again as Feather version 2 or as Parquet"));
         }
         (None | Some(Named::Parquet), Magic::Parquet) => open_parquet(path, &file)?,
-        (None | Some(Named::Arrow), Magic::ArrowFile) => open_arrow_file(path, file)?,
-        (None | Some(Named::Arrow), Magic::ArrowStream) => open_arrow_stream(path, file)?,
+        (None | Some(Named::Arrow), Magic::ArrowFile) => arrow_ipc::open_file(path, file)?,
+        (None | Some(Named::Arrow), Magic::ArrowStream) => arrow_ipc::open_stream(path, file)?,
         (Some(Named::Csv | Named::Text), Magic::None) => csv::open(path)?,
         (None, Magic::None) => {
             return Err(input_error(
@@ -436,16 +439,6 @@ fn open_parquet(path: &Path, file: &File) -> Result<(Format, SchemaRef)> {
     let metadata = decoding(path, || ArrowReaderMetadata::load(file, options))?;
     let schema = metadata.schema().clone();
     Ok((Format::Parquet(metadata), schema))
-}
-
-fn open_arrow_file(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let reader = decoding(path, || FileReader::try_new(BufReader::new(file), None))?;
-    Ok((Format::ArrowFile, reader.schema()))
-}
-
-fn open_arrow_stream(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let reader = decoding(path, || StreamReader::try_new(BufReader::new(file), None))?;
-    Ok((Format::ArrowStream, reader.schema()))
 }
 
 /// CSV files carry no types: a column's type is the narrowest that takes all its values in all files.

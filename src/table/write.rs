@@ -28,6 +28,7 @@ use tempfile::NamedTempFile;
 /// The type of a result column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
+    /// Strings.
     Text,
     /// f64; NaN is written as null.
     Number,
@@ -40,10 +41,13 @@ pub enum OutputKind {
 /// The values of a result column, for each curve and in it for each law.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
+    /// Strings, never null.
     Text(Vec<Arc<str>>),
     /// NaN is written as null.
     Number(Vec<f64>),
+    /// `None` is null.
     Count(Vec<Option<u32>>),
+    /// Lists of strings, never null.
     TextList(Vec<Vec<Arc<str>>>),
 }
 
