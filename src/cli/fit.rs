@@ -125,6 +125,7 @@ enum Space {
 impl Fit {
     /// Fits, reports, and says by the exit code whether all went well.
     pub fn run(self) -> Result<ExitCode> {
+        interruption::watch();
         let filter = match &self.filter {
             Some(text) => Some((text.clone(), parse_filter(text)?)),
             None => None,
@@ -141,6 +142,7 @@ impl Fit {
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
         notes.extend(devices.note);
         let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        let interrupted = interruption::flag();
         let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
         let threads = self.threads.map_or_else(all_cores, usize::from);
         let watch = report::Watch::start(&source, self.quiet);
@@ -150,7 +152,7 @@ impl Fit {
             fits: fits.collect(),
             out: self.output.clone(),
             threads,
-            interrupted: interruption::flag(),
+            interrupted,
         };
         let ran = pipeline::run(request, &mut |progress| watch.show(progress));
         watch.end();

@@ -115,6 +115,8 @@ pub struct LawReport {
     /// `cpu` or `gpu`.
     pub backend: &'static str,
     pub adapter: Option<String>,
+    /// A filter that keeps out most rows that are outside the law's domain.
+    pub filter: String,
     card: Value,
 }
 
@@ -125,6 +127,7 @@ impl Report {
             tally: Tally::default(),
             backend: fit.device.name,
             adapter: fit.device.adapter.clone(),
+            filter: filter(&fit.plan, &request.selection.numbers),
             card: law_card(&fit.plan, request.selection.numbers.len()),
         });
         Report {
@@ -326,6 +329,27 @@ fn objective(plan: &Plan) -> String {
             format!("sum of w h(r), h = r^2/2 where |r| <= {delta}, else {delta} (|r| - {delta}/2), {residual}")
         }
     }
+}
+
+/// Positive columns are in the domain of nearly every law; the response has to be positive in log space only.
+fn filter(plan: &Plan, numbers: &[String]) -> String {
+    let law = &plan.law;
+    let inputs = law.inputs();
+    let wanted = |name: &&String| plan.objective.space == Space::Log || inputs.contains(&name.as_str());
+    let mut conditions: Vec<String> =
+        law.columns.iter().filter(wanted).map(|name| format!("{} > 0", in_formulas(name))).collect();
+    match plan.weighting {
+        Weighting::Even => {}
+        Weighting::Weight(column) => conditions.push(format!("{} >= 0", in_formulas(&numbers[column]))),
+        Weighting::Sigma(column) => conditions.push(format!("{} > 0", in_formulas(&numbers[column]))),
+    }
+    conditions.join(" and ")
+}
+
+/// A column's name as formulas and filters write it.
+fn in_formulas(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) { name.to_string() } else { format!("`{name}`") }
 }
 
 fn law_card(plan: &Plan, columns: usize) -> Value {

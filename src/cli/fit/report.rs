@@ -87,8 +87,18 @@ pub fn text(report: &Report, dropping: bool) -> String {
     for law in &report.laws {
         let counts: Vec<String> = Status::ALL
             .iter()
-            .filter(|status| law.tally.count(**status) > 0)
-            .map(|status| format!("{} {}", grouped(law.tally.count(*status)), status.name()))
+            .zip(&law.tally.first)
+            .filter(|(status, _)| law.tally.count(**status) > 0)
+            .map(|(status, first)| {
+                let count = format!("{} {}", grouped(law.tally.count(*status)), status.name());
+                match first {
+                    // Of the rest, one to look at.
+                    Some(key) if !matches!(status, Status::Converged | Status::AtBound) => {
+                        format!("{count} (first {key})")
+                    }
+                    _ => count,
+                }
+            })
             .collect();
         let counts = if counts.is_empty() { "nothing to fit".to_string() } else { counts.join(", ") };
         line(format!("{}: {counts}", law.name));
@@ -99,8 +109,8 @@ pub fn text(report: &Report, dropping: bool) -> String {
         if let Some((key, reason)) = &tally.first_bad
             && !dropping
         {
-            line(format!("  first bad_domain: {key}: {reason}"));
-            line(format!("  keep such rows out with --where, for example {}, or --drop-bad-rows", hint(reason)));
+            line(format!("  {key}: {reason}"));
+            line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter));
         }
     }
     let devices: Vec<String> = report
@@ -126,11 +136,6 @@ fn left_out(report: &Report) -> String {
         .map(|(rows, reason)| format!("{} {reason}", grouped(rows)))
         .collect();
     if reasons.is_empty() { String::new() } else { format!("; rows left out: {}", reasons.join(", ")) }
-}
-
-/// A filter that would have kept the row out.
-fn hint(_reason: &str) -> String {
-    String::new()
 }
 
 /// Digits in groups of three.
