@@ -151,6 +151,11 @@ impl Source {
         self.columns().iter().find(|column| column.name == name).ok_or_else(|| self.missing(name))
     }
 
+    /// How many rows there are, where every file says so without being read.
+    pub fn rows(&self) -> Option<u64> {
+        self.tables().iter().map(TableFile::rows).sum()
+    }
+
     pub(super) fn tables(&self) -> &[TableFile] {
         &self.inner.files
     }

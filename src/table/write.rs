@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::ipc::writer::FileWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -169,7 +170,9 @@ impl Writer {
             let writer = FileWriter::try_new(BufWriter::new(place), &schema);
             Format::Arrow(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         } else {
-            let writer = ArrowWriter::try_new(place, schema.clone(), Some(properties(columns)));
+            // The Arrow schema is written at the end, since it holds the metadata.
+            let options = ArrowWriterOptions::new().with_properties(properties(columns)).with_skip_arrow_metadata(true);
+            let writer = ArrowWriter::try_new_with_options(place, schema.clone(), options);
             Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         };
         let kinds = columns.iter().map(|(_, kind)| *kind).collect();
@@ -208,7 +211,7 @@ impl Writer {
     /// Completes the table and puts it in its place. `metadata` goes into the file where the format has room for it
     /// (Parquet and Arrow IPC).
     pub fn finish(self, metadata: &[(String, String)]) -> Result<()> {
-        let Writer { out, format, .. } = self;
+        let Writer { out, schema, format, .. } = self;
         let failed =
             |message: String| Error::Output { file: out.clone(), message: format!("cannot be written: {message}") };
         let place = match format {
@@ -216,6 +219,11 @@ impl Writer {
                 for (key, value) in metadata {
                     writer.append_key_value_metadata(KeyValue::new(key.clone(), value.clone()));
                 }
+                // Readers such as pyarrow show the metadata of this schema, where there is one, and not the file's.
+                let metadata: Metadata = metadata.iter().cloned().collect();
+                let schema = Schema::clone(&schema).with_metadata(metadata);
+                let encoded = encode_arrow_schema(&schema);
+                writer.append_key_value_metadata(KeyValue::new(ARROW_SCHEMA_META_KEY.to_string(), encoded));
                 writer.into_inner().map_err(|error| failed(error.to_string()))?
             }
             Format::Arrow(mut writer) => {
