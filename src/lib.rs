@@ -2,6 +2,7 @@
 
 pub mod curves;
 pub mod error;
+pub mod evaluate;
 pub mod fit;
 pub mod formula;
 pub mod law;

@@ -1,5 +1,6 @@
-//! The faces of one graph: a law's nodes as something that runs.
-//!
-//! Knows nodes, no laws and no data. [`wgsl`] writes text for the GPU.
+//! The faces of one graph: a block tape for the CPU, WGSL text for the GPU.
 
+pub mod elementary;
+pub mod instruction_set;
+pub mod tape;
 pub mod wgsl;

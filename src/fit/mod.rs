@@ -4,6 +4,7 @@
 //! refines), [`judge`] decides in f64 for every backend alike.
 
 pub mod model;
+pub mod pack;
 pub mod problem;
 
 use crate::error::Result;

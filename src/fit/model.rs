@@ -99,12 +99,13 @@ pub struct Model {
     /// ∂²h/∂z_i∂z_j at i(i+1)/2 + j, j ≤ i.
     pub hessian: Vec<Id>,
     pub projection: Projection,
+    /// Free parameters in which f itself is linear: floors and amplitudes, which have no default box.
+    pub amplitudes: Vec<usize>,
     /// Whether f is linear in amplitudes with no offset left, so that y may be rescaled freely in linear space.
     pub homogeneous: bool,
 }
 
-/// More searched parameters than this in the objective's own space make the other space's projection worth its being a
-/// proxy only: a product grid over three or more exponents is dear.
+/// Axes of a product grid over the objective's own projection that are searched without looking for a cheaper proxy.
 const SEARCHABLE: usize = 2;
 
 impl Model {
@@ -135,7 +136,7 @@ impl Model {
         let mut centred: Vec<Id> = Vec::new();
         let unconstrained =
             free.iter().enumerate().filter(|(_, j)| !constrained[**j]).fold(0, |set, (i, _)| set | 1 << i);
-        let Centred { prediction, scale, homogeneous } =
+        let Centred { prediction, scale, amplitudes, homogeneous } =
             centre(&mut graph, prediction, unconstrained, free.len(), raw_inputs, &mut centred);
 
         let chart = |graph: &mut Graph, space: Space| {
@@ -156,9 +157,11 @@ impl Model {
                 let (value, coordinates) = chart(&mut graph, candidate);
                 let separation = separate(&mut graph, value, u64::MAX);
                 let searched = free.len() - separation.linear.len();
-                let better = best.as_ref().is_none_or(|(_, _, known)| {
-                    let known = free.len() - known.linear.len();
-                    known > SEARCHABLE && searched < known
+                let better = best.as_ref().is_none_or(|(_, _, own)| {
+                    // The other space is only a proxy: it has to save axes, and the own projection has to be a poor one.
+                    let axes: Vec<usize> = (0..free.len()).filter(|j| !own.linear.contains(j)).collect();
+                    let boxed = axes.iter().all(|&j| roles[j] != Role::Free);
+                    searched < axes.len() && !(boxed && axes.len() <= SEARCHABLE)
                 });
                 if better {
                     best = Some((candidate, coordinates, separation));
@@ -207,6 +210,7 @@ impl Model {
             gradient,
             hessian,
             projection,
+            amplitudes,
             homogeneous,
         }
     }
@@ -262,6 +266,7 @@ fn roles(law: &Law, graph: &mut Graph, prediction: Id, free: &[usize]) -> Vec<Ro
 struct Centred {
     prediction: Id,
     scale: Vec<Option<Id>>,
+    amplitudes: Vec<usize>,
     homogeneous: bool,
 }
 
@@ -291,7 +296,7 @@ fn centre(
         sum = graph.add(sum, term);
     }
     // A linear parameter inside another's scale would make the scale depend on what is projected; separation excludes it.
-    Centred { prediction: sum, scale, homogeneous }
+    Centred { prediction: sum, scale, amplitudes: separation.linear, homogeneous }
 }
 
 /// `basis = tame / K`: what depends on parameters alone is taken out of the exponential, and measured inputs in it are
@@ -523,6 +528,7 @@ mod tests {
             ("chinchilla", Space::Log, &["alpha", "beta"][..], false),
             ("chinchilla", Space::Linear, &["alpha", "beta"][..], true),
             ("exp(-a*x^-b)", Space::Log, &["b"][..], true),
+            ("1 + A*x^-alpha", Space::Log, &["alpha"][..], false),
             ("E + a*params^b + c*6^(b/2)*(token_multiplier*params)^b", Space::Linear, &["b"][..], true),
         ] {
             let (law, model) = compile(formula, space);

@@ -1,0 +1,635 @@
+//! Pack: raw columns to a [`Problem`].
+//!
+//! In: a [`Plan`] (a law compiled and the user's controls) and a [`CurveBatch`]. Out: derived inputs, response and weights
+//! without the rows that are left out, the verdict on curves that cannot be fitted, and every curve's box and grid. Knows
+//! no files and no device.
+
+use super::model::{Coordinate, Model};
+use super::problem::{Grid, Problem};
+use super::{Objective, Space, Status};
+use crate::curves::CurveBatch;
+use crate::error::{Error, Result, nearest};
+use crate::evaluate::tape::{Tape, map_columns};
+use crate::formula::graph::Unary;
+use crate::law::Law;
+use crate::law::role::{Range, Role, SIGNED_INNERMOST, Spacing, Span};
+
+/// The user's say over one parameter; empty where nothing was said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Control {
+    pub fixed: Option<f64>,
+    pub lower: Option<f64>,
+    pub upper: Option<f64>,
+    /// Ends and cells of the search grid.
+    pub grid: Option<(f64, f64, usize)>,
+    /// Values to start from instead of a grid; they lift the default box.
+    pub starts: Vec<f64>,
+}
+
+/// A [`Control`] with the parameter's name, as typed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedControl {
+    pub parameter: String,
+    pub control: Control,
+}
+
+/// Where the weights come from; the index is a column of the [`CurveBatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weighting {
+    Even,
+    Weight(usize),
+    /// Standard deviations of the left side as written: weights 1/σ² in linear space, (y/σ)² in log space.
+    Sigma(usize),
+}
+
+/// One law, ready to fit any batch.
+#[derive(Debug)]
+pub struct Plan {
+    pub law: Law,
+    pub model: Model,
+    pub objective: Objective,
+    pub weighting: Weighting,
+    pub drop_bad_rows: bool,
+    /// One per free parameter.
+    pub controls: Vec<Control>,
+    /// One per parameter of the law.
+    pub fixed: Vec<Option<f64>>,
+    /// The batch's column for every column of the law.
+    columns: Vec<usize>,
+    /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
+    derive: Tape,
+    subjects: Vec<Option<usize>>,
+    left_side: usize,
+    /// Cells per axis and listed points, the same for every curve.
+    cells: Vec<usize>,
+    listed: Option<Vec<u16>>,
+}
+
+/// A packed batch and what was left out on the way.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    pub problem: Problem<'a>,
+    /// Rows with a null or NaN in a column that the law reads, or of weight zero.
+    pub missing_rows: usize,
+    /// Rows outside the law's domain that `--drop-bad-rows` left out.
+    pub dropped_rows: usize,
+    /// The first curve that holds a row outside the domain, and what is wrong with it.
+    pub first_bad: Option<(usize, String)>,
+}
+
+/// Cells of a geometric or uniform axis when one or two parameters are searched: a ratio of 1.6 between exponents, which
+/// found the global optimum of every curve of the learning-curve data base.
+const CELLS: usize = 16;
+/// Cells of an axis with both signs.
+const SIGNED_CELLS: usize = 24;
+/// Cells per axis of a three-dimensional product grid.
+const CELLS_OF_THREE: usize = 12;
+/// Points and cells per axis where a product grid is not affordable.
+const LISTED_POINTS: usize = 4096;
+const LISTED_CELLS: usize = 64;
+
+impl Plan {
+    /// Compiles `law` for `objective` under the user's controls. `columns` names the columns of the batches to come.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for controls that contradict each other or leave nothing to fit.
+    pub fn new(
+        law: Law,
+        objective: Objective,
+        named: &[NamedControl],
+        weighting: Weighting,
+        drop_bad_rows: bool,
+        columns: &[String],
+    ) -> Result<Plan> {
+        let mut controls = vec![Control::default(); law.parameters.len()];
+        for NamedControl { parameter, control } in named {
+            if let Some(j) = law.parameters.iter().position(|name| name == parameter) {
+                merge(&mut controls[j], control);
+            }
+        }
+        for (name, control) in law.parameters.iter().zip(&controls) {
+            check(name, control)?;
+        }
+        let fixed: Vec<Option<f64>> = controls.iter().map(|control| control.fixed).collect();
+        let constrained: Vec<bool> = controls
+            .iter()
+            .map(|c| c.lower.is_some() || c.upper.is_some() || c.grid.is_some() || !c.starts.is_empty())
+            .collect();
+        let mut model = Model::compile(&law, objective.space, &fixed, &constrained);
+        if model.is_empty() {
+            return Err(Error::Usage(format!("law {}: every parameter is fixed, nothing is left to fit", law.name)));
+        }
+        let controls: Vec<Control> = model.free.iter().map(|&j| controls[j].clone()).collect();
+
+        let response = match objective.space {
+            Space::Log => model.raw.unary(Unary::Log, law.response),
+            Space::Linear => law.response,
+        };
+        let mut outputs = vec![response];
+        outputs.extend(model.inputs.iter().map(|input| input.source));
+        let subjects = model
+            .roles
+            .iter()
+            .map(|role| {
+                role.subject().map(|id| {
+                    outputs.push(id);
+                    outputs.len() - 1
+                })
+            })
+            .collect();
+        outputs.push(law.response);
+        let derive = Tape::compile(&model.raw, &outputs, 0);
+        let position = |name: &String| {
+            columns.iter().position(|column| column == name).expect("the pipeline reads every column that a law uses")
+        };
+        let (cells, listed) = lattice(&model, &controls);
+        Ok(Plan {
+            columns: law.columns.iter().map(position).collect(),
+            derive,
+            subjects,
+            left_side: outputs.len() - 1,
+            cells,
+            listed,
+            law,
+            model,
+            objective,
+            weighting,
+            drop_bad_rows,
+            controls,
+            fixed,
+        })
+    }
+
+    /// Lays a batch out for this law.
+    pub fn pack(&self, batch: &CurveBatch) -> Packed<'_> {
+        let model = &self.model;
+        let raw: Vec<&[f64]> = self.columns.iter().map(|&column| batch.columns[column].as_slice()).collect();
+        let derived = map_columns(&self.derive, &raw, batch.rows());
+        let weights = self.weights(batch, &derived[self.left_side]);
+        let parameters = model.len();
+        let mut problem = Problem {
+            model,
+            loss: self.objective.loss,
+            offsets: Vec::with_capacity(batch.len() + 1),
+            inputs: vec![Vec::with_capacity(batch.rows()); model.inputs.len()],
+            centres: Vec::with_capacity(batch.len() * model.inputs.len()),
+            response: Vec::with_capacity(batch.rows()),
+            weight: Vec::with_capacity(batch.rows()),
+            status: Vec::with_capacity(batch.len()),
+            lower: Vec::with_capacity(batch.len() * parameters),
+            upper: Vec::with_capacity(batch.len() * parameters),
+            grid: Grid {
+                cells: self.cells.clone(),
+                values: Vec::with_capacity(batch.len() * self.cells.iter().sum::<usize>()),
+                listed: self.listed.clone(),
+            },
+        };
+        problem.offsets.push(0);
+        let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
+        let mut subject_values = Vec::new();
+        for curve in 0..batch.len() {
+            let start = packed.problem.response.len();
+            let mut bad = false;
+            let mut kept_rows = Vec::new();
+            for row in batch.offsets[curve]..batch.offsets[curve + 1] {
+                match self.judge_row(row, &raw, &derived, &weights) {
+                    Row::Good => kept_rows.push(row),
+                    Row::Missing => packed.missing_rows += 1,
+                    Row::Bad if self.drop_bad_rows => packed.dropped_rows += 1,
+                    Row::Bad => {
+                        bad = true;
+                        if packed.first_bad.is_none() {
+                            packed.first_bad = Some((curve, self.explain(row, &raw, &derived, &weights)));
+                        }
+                    }
+                }
+            }
+            if !bad {
+                let problem = &mut packed.problem;
+                copy(&mut problem.response, &derived[0], &kept_rows);
+                for (k, input) in problem.inputs.iter_mut().enumerate() {
+                    copy(input, &derived[1 + k], &kept_rows);
+                }
+                match &weights {
+                    Some(weights) => copy(&mut problem.weight, weights, &kept_rows),
+                    None => problem.weight.resize(problem.response.len(), 1.0),
+                }
+            }
+            let end = packed.problem.response.len();
+            packed.problem.offsets.push(end);
+            let status = self.settle(&packed.problem, start..end, bad);
+            packed.problem.status.push(status);
+            self.centre(&mut packed.problem, start..end);
+            let range = |slot: usize, values: &mut Vec<f64>| {
+                values.clear();
+                values.extend(kept_rows.iter().map(|&row| derived[slot][row]));
+                range_of(values)
+            };
+            let no_box = self.lay_grid(&mut packed.problem, |slot| range(slot, &mut subject_values));
+            if no_box && packed.problem.status[curve].is_none() {
+                packed.problem.status[curve] = Some(Status::Degenerate);
+            }
+        }
+        packed
+    }
+
+    fn weights(&self, batch: &CurveBatch, left_side: &[f64]) -> Option<Vec<f64>> {
+        match self.weighting {
+            Weighting::Even => None,
+            Weighting::Weight(column) => Some(batch.columns[column].clone()),
+            Weighting::Sigma(column) => {
+                let weight = |(&sigma, &y): (&f64, &f64)| match self.objective.space {
+                    // A sign that survives marks σ ≤ 0 as outside the domain.
+                    _ if sigma <= 0.0 => -1.0,
+                    Space::Linear => 1.0 / (sigma * sigma),
+                    Space::Log => (y / sigma) * (y / sigma),
+                };
+                Some(batch.columns[column].iter().zip(left_side).map(weight).collect())
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn judge_row(&self, row: usize, raw: &[&[f64]], derived: &[Vec<f64>], weights: &Option<Vec<f64>>) -> Row {
+        let weight = weights.as_ref().map_or(1.0, |weights| weights[row]);
+        if raw.iter().any(|column| column[row].is_nan()) || weight.is_nan() || weight == 0.0 {
+            return Row::Missing;
+        }
+        let finite = derived[..=self.model.inputs.len()].iter().all(|column| column[row].is_finite());
+        let measured = raw.iter().all(|column| column[row].is_finite());
+        if finite && measured && weight > 0.0 && weight.is_finite() { Row::Good } else { Row::Bad }
+    }
+
+    fn explain(&self, row: usize, raw: &[&[f64]], derived: &[Vec<f64>], weights: &Option<Vec<f64>>) -> String {
+        for (name, column) in self.law.columns.iter().zip(raw) {
+            if column[row].is_infinite() {
+                return format!("{name} is infinite");
+            }
+        }
+        if weights.as_ref().is_some_and(|weights| !(weights[row] > 0.0 && weights[row].is_finite())) {
+            return match self.weighting {
+                Weighting::Sigma(_) => "σ is not positive".to_string(),
+                _ => "the weight is negative or infinite".to_string(),
+            };
+        }
+        let values: Vec<String> =
+            self.law.columns.iter().zip(raw).map(|(name, column)| format!("{name} = {}", column[row])).collect();
+        let what = if derived[0][row].is_finite() { "the law is not defined" } else { "the response has no logarithm" };
+        format!("{what} at {}", values.join(", "))
+    }
+
+    fn settle(&self, problem: &Problem, rows: std::ops::Range<usize>, bad: bool) -> Option<Status> {
+        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
+        if bad {
+            Some(Status::BadDomain)
+        } else if rows.len() < self.model.len() {
+            Some(Status::TooFewPoints)
+        } else if constant(&problem.response[rows.clone()])
+            || problem.inputs.iter().all(|input| constant(&input[rows.clone()]))
+        {
+            Some(Status::Degenerate)
+        } else {
+            None
+        }
+    }
+
+    fn centre(&self, problem: &mut Problem, rows: std::ops::Range<usize>) {
+        for (k, input) in self.model.inputs.iter().enumerate() {
+            let column = &mut problem.inputs[k][rows.clone()];
+            let centre = match input.centred {
+                true => column.iter().copied().fold(f64::INFINITY, f64::min),
+                false => 0.0,
+            };
+            let centre = if centre.is_finite() { centre } else { 0.0 };
+            if centre != 0.0 {
+                column.iter_mut().for_each(|value| *value -= centre);
+            }
+            problem.centres.push(centre);
+        }
+    }
+
+    /// Writes the newest curve's box and grid; true where a searched parameter has no box on this curve.
+    fn lay_grid(&self, problem: &mut Problem, mut range: impl FnMut(usize) -> Range) -> bool {
+        let model = &self.model;
+        let mut spans = Vec::with_capacity(model.len());
+        for (j, control) in self.controls.iter().enumerate() {
+            let mut default = || match self.subjects[j] {
+                _ if model.roles[j].subject().is_none() => model.roles[j].span(NO_RANGE),
+                Some(slot) => model.roles[j].span(range(slot)),
+                None => None,
+            };
+            let default =
+                if self.has_default_box(j) || model.projection.nonlinear.contains(&j) { default() } else { None };
+            spans.push(default);
+            let coordinate = model.coordinates[j];
+            let boxed = control.starts.is_empty() && self.has_default_box(j);
+            let low = control.lower.or_else(|| default.filter(|_| boxed).map(|span| span.low));
+            let high = control.upper.or_else(|| default.filter(|_| boxed).map(|span| span.high));
+            problem.lower.push(low.map_or(f64::NEG_INFINITY, |low| encode_bound(coordinate, low, f64::NEG_INFINITY)));
+            problem.upper.push(high.map_or(f64::INFINITY, |high| encode_bound(coordinate, high, f64::INFINITY)));
+        }
+        let mut no_box = false;
+        for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
+            let coordinate = model.projection.coordinates[j];
+            let cells = self.cells[axis];
+            let first = problem.grid.values.len();
+            match axis_values(&self.controls[j], spans[j], cells) {
+                Some(values) => problem.grid.values.extend(values.into_iter().map(|theta| coordinate.encode(theta))),
+                None => no_box = true,
+            }
+            problem.grid.values.resize(first + cells, 0.0);
+            no_box |= problem.grid.values[first..].iter().any(|value| !value.is_finite());
+        }
+        no_box
+    }
+
+    /// Whether a parameter's role bounds the solution, not only the search: amplitudes, closed forms and parameters whose
+    /// part in the formula shows no pattern are free.
+    fn has_default_box(&self, j: usize) -> bool {
+        !self.model.amplitudes.contains(&j) && !self.model.is_closed_form() && self.model.roles[j] != Role::Free
+    }
+
+    /// The box of free parameter `j` in words, for the metadata.
+    pub fn describe_box(&self, j: usize) -> String {
+        let control = &self.controls[j];
+        let default = if !control.starts.is_empty() || !self.has_default_box(j) {
+            "unbounded"
+        } else {
+            self.model.roles[j].describe()
+        };
+        let mut text = match (control.lower, control.upper) {
+            (None, None) => default.to_string(),
+            (low, high) => {
+                let end = |end: Option<f64>| end.map_or(format!("default of {default}"), |end| end.to_string());
+                format!("[{}, {}]", end(low), end(high))
+            }
+        };
+        if let Some((low, high, cells)) = control.grid {
+            text += &format!(", grid [{low}, {high}] with {cells} cells");
+        }
+        if !control.starts.is_empty() {
+            text += &format!(", started from {:?}", control.starts);
+        }
+        text
+    }
+}
+
+enum Row {
+    Good,
+    Missing,
+    Bad,
+}
+
+/// Stands for the range of roles that ask for none.
+const NO_RANGE: Range = Range { lowest: 0.0, highest: 0.0, first_gap: 0.0 };
+
+fn copy(target: &mut Vec<f64>, source: &[f64], rows: &[usize]) {
+    match rows {
+        [] => {}
+        // Nothing left out: the rows lie together.
+        [first, .., last] if last - first + 1 == rows.len() => target.extend_from_slice(&source[*first..=*last]),
+        _ => target.extend(rows.iter().map(|&row| source[row])),
+    }
+}
+
+fn range_of(values: &[f64]) -> Range {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let second = values.iter().copied().filter(|&value| value > lowest).fold(f64::INFINITY, f64::min);
+    Range { lowest, highest, first_gap: second - lowest }
+}
+
+fn encode_bound(coordinate: Coordinate, bound: f64, open: f64) -> f64 {
+    let encoded = coordinate.encode(bound);
+    // A bound at or below zero does not bind a parameter that is positive anyway.
+    if encoded.is_finite() { encoded } else { open }
+}
+
+/// The values of one axis, ascending; None where the curve gives the role no range.
+fn axis_values(control: &Control, default: Option<Span>, cells: usize) -> Option<Vec<f64>> {
+    if !control.starts.is_empty() {
+        let mut starts = control.starts.clone();
+        starts.sort_by(f64::total_cmp);
+        return Some(starts);
+    }
+    if let Some((low, high, cells)) = control.grid {
+        let spacing = if low > 0.0 { Spacing::Geometric } else { Spacing::Uniform };
+        return Some(spread(Span { low, high, spacing }, cells));
+    }
+    let span = match (control.lower, control.upper, default) {
+        (None, None, default) => default?,
+        (low, high, default) => {
+            let low = low.or(default.map(|span| span.low))?;
+            let high = high.or(default.map(|span| span.high))?;
+            let spacing = match default.map(|span| span.spacing) {
+                Some(Spacing::Signed) if low == -high => Spacing::Signed,
+                Some(Spacing::Uniform) => Spacing::Uniform,
+                _ if low > 0.0 => Spacing::Geometric,
+                _ => Spacing::Uniform,
+            };
+            if low > high {
+                return None;
+            }
+            Span { low, high, spacing }
+        }
+    };
+    Some(spread(span, cells))
+}
+
+fn spread(span: Span, cells: usize) -> Vec<f64> {
+    let Span { low, high, spacing } = span;
+    let at = |cell: usize, count: usize| if count > 1 { cell as f64 / (count - 1) as f64 } else { 0.5 };
+    let geometric = |low: f64, high: f64, t: f64| {
+        if t == 0.0 {
+            low
+        } else if t == 1.0 {
+            high
+        } else {
+            low * (high / low).powf(t)
+        }
+    };
+    match spacing {
+        Spacing::Uniform => (0..cells).map(|cell| low + (high - low) * at(cell, cells)).collect(),
+        Spacing::Geometric => (0..cells).map(|cell| geometric(low, high, at(cell, cells))).collect(),
+        Spacing::Signed => {
+            let half = cells / 2;
+            let size = |cell: usize| geometric(high * SIGNED_INNERMOST, high, at(cell, half));
+            let zero = if cells % 2 == 1 { &[0.0][..] } else { &[] };
+            let negative = (0..half).rev().map(|cell| -size(cell));
+            negative.chain(zero.iter().copied()).chain((0..half).map(size)).collect()
+        }
+    }
+}
+
+/// Cells per axis, and the points where the product of all cells would be too many.
+fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>) {
+    let axes = model.projection.nonlinear.len();
+    let own = |j: usize| match &controls[j] {
+        control if !control.starts.is_empty() => Some(control.starts.len()),
+        Control { grid: Some((_, _, cells)), .. } => Some(*cells),
+        _ => None,
+    };
+    let product: Vec<usize> = model
+        .projection
+        .nonlinear
+        .iter()
+        .map(|&j| {
+            own(j).unwrap_or(match model.roles[j] {
+                _ if axes >= 3 => CELLS_OF_THREE,
+                Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
+                _ => CELLS,
+            })
+        })
+        .collect();
+    let points = product.iter().try_fold(1usize, |product, &cells| product.checked_mul(cells));
+    if points.is_some_and(|points| points <= LISTED_POINTS) {
+        return (product, None);
+    }
+    let cells: Vec<usize> = model.projection.nonlinear.iter().map(|&j| own(j).unwrap_or(LISTED_CELLS)).collect();
+    // The additive recurrence of the generalised golden ratio (Roberts 2018): even in any number of dimensions.
+    let ratio = (0..64).fold(2.0f64, |x, _| (1.0 + x).powf(1.0 / (axes as f64 + 1.0)));
+    let mut listed = Vec::with_capacity(LISTED_POINTS * axes);
+    for point in 0..LISTED_POINTS {
+        for (axis, &cells) in cells.iter().enumerate() {
+            let position = (0.5 + (point + 1) as f64 * ratio.powi(-(axis as i32 + 1))).fract();
+            listed.push(((position * cells as f64) as usize).min(cells - 1) as u16);
+        }
+    }
+    (cells, Some(listed))
+}
+
+fn merge(into: &mut Control, more: &Control) {
+    into.fixed = more.fixed.or(into.fixed);
+    into.lower = more.lower.or(into.lower);
+    into.upper = more.upper.or(into.upper);
+    into.grid = more.grid.or(into.grid);
+    into.starts.extend(&more.starts);
+}
+
+fn check(name: &str, control: &Control) -> Result<()> {
+    let usage = |message: String| Err(Error::Usage(message));
+    if let (Some(low), Some(high)) = (control.lower, control.upper)
+        && low > high
+    {
+        return usage(format!(
+            "--bound {name}={low}:{high} has its ends the wrong way round: write {name}={high}:{low}"
+        ));
+    }
+    if let Some(value) = control.fixed
+        && (control.lower.is_some() || control.upper.is_some() || control.grid.is_some() || !control.starts.is_empty())
+    {
+        return usage(format!("--fix {name}={value} stands beside a --bound, --grid or --start of {name}: keep one"));
+    }
+    if control.grid.is_some() && !control.starts.is_empty() {
+        return usage(format!("--grid and --start are both given for {name}: keep one"));
+    }
+    let inside =
+        |value: f64| control.lower.is_none_or(|low| value >= low) && control.upper.is_none_or(|high| value <= high);
+    if let Some(start) = control.starts.iter().find(|start| !inside(**start)) {
+        return usage(format!("--start {name}={start} lies outside its --bound"));
+    }
+    Ok(())
+}
+
+/// Refuses controls that name no parameter of any law.
+///
+/// # Errors
+/// [`Error::Usage`] with the nearest parameter name.
+pub fn check_names(controls: &[NamedControl], laws: &[Law]) -> Result<()> {
+    let known: Vec<&str> = laws.iter().flat_map(|law| law.parameters.iter().map(String::as_str)).collect();
+    for NamedControl { parameter, .. } in controls {
+        if !known.contains(&parameter.as_str()) {
+            let hint = nearest(parameter, known.iter().copied())
+                .map_or(String::new(), |near| format!("; did you mean {near}?"));
+            return Err(Error::Usage(format!(
+                "no law has a parameter {parameter}{hint} Parameters are: {}",
+                known.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::Loss;
+    use crate::law::Mapping;
+
+    fn plan(formula: &str, space: Space, controls: &[NamedControl]) -> Plan {
+        let columns = ["x", "y"].map(String::from).to_vec();
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..1], y: Some("y") }).expect(formula);
+        Plan::new(law, Objective { space, loss: Loss::Squares }, controls, Weighting::Even, false, &columns)
+            .expect(formula)
+    }
+
+    fn batch(curves: &[&[(f64, f64)]]) -> CurveBatch {
+        let mut offsets = vec![0];
+        let mut columns = vec![Vec::new(), Vec::new()];
+        for curve in curves {
+            for (x, y) in *curve {
+                columns[0].push(*x);
+                columns[1].push(*y);
+            }
+            offsets.push(columns[0].len());
+        }
+        CurveBatch { offsets, columns }
+    }
+
+    #[test]
+    fn curves_that_cannot_be_fitted_are_settled_and_leave_their_neighbours_alone() {
+        let plan = plan("saturating_power", Space::Log, &[]);
+        let nan = f64::NAN;
+        let packed_batch = batch(&[
+            &[(1.0, 3.0), (2.0, 2.0), (4.0, 1.5), (8.0, 1.2)],
+            &[(1.0, 3.0), (2.0, 0.0), (4.0, 1.5), (8.0, 1.2)],
+            &[(1.0, 3.0), (nan, 2.0), (4.0, 1.5)],
+            &[(1.0, 3.0), (2.0, 3.0), (4.0, 3.0)],
+            &[(2.0, 3.0), (2.0, 2.0), (2.0, 1.0)],
+            &[],
+            &[(0.0, 3.0), (2.0, 2.0), (4.0, 1.5), (8.0, 1.2)],
+        ]);
+        let packed = plan.pack(&packed_batch);
+        let expected = [
+            None,
+            Some(Status::BadDomain),
+            Some(Status::TooFewPoints),
+            Some(Status::Degenerate),
+            Some(Status::Degenerate),
+            Some(Status::TooFewPoints),
+            Some(Status::BadDomain),
+        ];
+        assert_eq!(packed.problem.status, expected);
+        assert_eq!(packed.missing_rows, 1);
+        let (curve, reason) = packed.first_bad.expect("curve 1 is outside the domain");
+        assert_eq!((curve, reason.as_str()), (1, "the response has no logarithm at x = 2, y = 0"));
+        assert_eq!(packed.problem.inputs[0][..4], [0.0, 2f64.ln(), 4f64.ln(), 8f64.ln()]);
+    }
+
+    #[test]
+    fn grids_hold_both_ends_of_the_box() {
+        let plan = plan("saturating_power", Space::Log, &[]);
+        let data = batch(&[&[(1.0, 3.0), (2.0, 2.0), (4.0, 1.5), (8.0, 1.2)]]);
+        let problem = plan.pack(&data).problem;
+        assert_eq!((problem.grid.value(0, 0, 0), problem.grid.value(0, 0, 15)), (0.005, 8.0));
+        assert_eq!((problem.lower[2], problem.upper[2]), (0.005, 8.0));
+        assert_eq!(problem.lower[0], f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn contradictory_controls_are_refused() {
+        let columns = ["x", "y"].map(String::from).to_vec();
+        let bind = || Law::bind("power", &columns, Mapping { x: &columns[..1], y: Some("y") }).expect("power");
+        let control = |control| vec![NamedControl { parameter: "p".into(), control }];
+        for (controls, message) in [
+            (control(Control { lower: Some(2.0), upper: Some(1.0), ..Control::default() }), "write p=1:2"),
+            (control(Control { fixed: Some(1.0), starts: vec![2.0], ..Control::default() }), "keep one"),
+        ] {
+            let objective = Objective { space: Space::Log, loss: Loss::Squares };
+            let error = Plan::new(bind(), objective, &controls, Weighting::Even, false, &columns).expect_err(message);
+            assert!(error.to_string().contains(message), "{error}");
+        }
+        let named = [NamedControl { parameter: "q".into(), control: Control::default() }];
+        assert!(check_names(&named, &[bind()]).expect_err("no q").to_string().contains("did you mean p?"));
+    }
+}
