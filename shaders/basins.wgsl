@@ -4,17 +4,6 @@ fn precedes(value: f32, point: u32, other: f32, other_point: u32) -> bool {
     return value < other || (value == other && point < other_point);
 }
 
-// Of equal neighbours the first one is lower: a flat stretch neither vanishes nor multiplies.
-fn is_basin(first: u32, point: u32, value: f32) -> bool {
-    for (var code = 0u; code < NEIGHBOURS; code++) {
-        let other = neighbour(point, code);
-        if other < POINTS && other != point && precedes(residuals[first + other], other, value, point) {
-            return false;
-        }
-    }
-    return true;
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn basins_of_curve(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -30,7 +19,7 @@ fn basins_of_curve(
     var kept: array<u32, MOST_BASINS>;
     var count = 0u;
     for (var point = 0u; point < POINTS; point++) {
-        let value = residuals[first + point];
+        let value = scratch[first + point];
         if value == 0.0 {
             // The search did not come here: leave the curve marked as not run.
             return;

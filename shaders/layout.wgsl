@@ -6,6 +6,8 @@ alias Linear = array<f32, LINEAR_SLOTS>;
 
 struct Chunk {
     curves: u32,
+    // Passes over a curve's rows that one refinement dispatch may make
+    passes: u32,
 }
 
 struct Curve {
@@ -26,8 +28,9 @@ struct Curve {
 @group(0) @binding(4) var<storage, read> listed: array<u32>;
 // Lowest, then highest value of every coordinate
 @group(0) @binding(5) var<storage, read> bounds: array<f32>;
-// Objective of every grid point; 0 is "not written", REFUSED is "cannot be evaluated"
-@group(0) @binding(6) var<storage, read_write> residuals: array<f32>;
+// First the objective of every grid point (0 is "not written", REFUSED "cannot be evaluated"), then STATE_WORDS an item:
+// damping, delta, scale and largest curvature of every coordinate
+@group(0) @binding(6) var<storage, read_write> scratch: array<f32>;
 // BASIN_WORDS a curve: 1 + the number of basins (0 is "not written"), then their grid points, best first
 @group(0) @binding(7) var<storage, read_write> basins: array<u32>;
 // RESULT_WORDS an item: status, objective, coordinates
@@ -35,14 +38,6 @@ struct Curve {
 
 fn invocation(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
     return (group.y * groups.x + group.x) * WORKGROUP + local;
-}
-
-fn read_inputs(row: u32) -> Inputs {
-    var u: Inputs;
-    for (var k = 0u; k < INPUTS; k++) {
-        u[k] = rows[row * STRIDE + k];
-    }
-    return u;
 }
 
 fn response(row: u32) -> f32 {

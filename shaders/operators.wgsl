@@ -3,7 +3,8 @@
 // WGSL has no log1p or expm1, lets `log` err by 2^-21 near 1, `exp` by 2|z| ulp, `atan` by 4096 ulp and `sin` by 2^-11;
 // drivers use that freedom. These forms use only + - * /, sqrt and bits. No argument is NaN or infinite: what could be
 // is refused before, by `is_tame` and its like, which read bits because a compiler may assume that comparisons of floats
-// never meet a NaN.
+// never meet a NaN. Compilers also turn `k * a + k * b` into `k * (a + b)`: constants in two parts are therefore multiplied
+// once as integers and once as floats, which no compiler takes for the same factor.
 
 const LARGEST_BITS: u32 = 0x7d000000u; // 1.06e37
 const SMALLEST_BITS: u32 = 0x00800000u; // 1.18e-38, the smallest normal number
@@ -25,9 +26,9 @@ fn is_tame_divisor(z: f32) -> bool {
     return is_tame_positive(abs(z));
 }
 
-// Where three parts of pi/2 reduce exactly: beyond it f32 itself resolves a hundredth of a radian at best.
+// Where three parts of pi/2 reduce exactly: beyond it f32 itself resolves a thousandth of a radian at best.
 fn is_tame_angle(z: f32) -> bool {
-    return is_tame(z) && abs(z) <= 65536.0;
+    return is_tame(z) && abs(z) <= 8192.0;
 }
 
 fn operator_negate(z: f32) -> f32 {
@@ -38,7 +39,8 @@ fn operator_negate(z: f32) -> f32 {
 fn operator_exp(z: f32) -> f32 {
     let a = clamp(z, EXP_LOWEST, EXP_HIGHEST);
     let k = round(a * 1.4426950408889634);
-    let r = fma(k, 2.12194440e-4, fma(k, -0.693359375, a));
+    // ln 2 = 355/512 - 2.1219e-4
+    let r = (a - f32(i32(k) * 355) * 0.001953125) + k * 2.12194440e-4;
     var p = 1.9875691500e-4;
     p = fma(p, r, 1.3981999507e-3);
     p = fma(p, r, 8.3334519073e-3);
@@ -64,9 +66,10 @@ fn logarithm_beyond_linear(f: f32) -> f32 {
 // z positive and normal
 fn operator_log(z: f32) -> f32 {
     let shifted = bitcast<u32>(z) - 0x3f3504f3u;
-    let k = f32(bitcast<i32>(shifted) >> 23u);
+    let k = bitcast<i32>(shifted) >> 23u;
     let f = bitcast<f32>((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0;
-    return k * 0.69313812256 + (f + fma(k, 9.0580006145e-6, logarithm_beyond_linear(f)));
+    // ln 2 = 90851/131072 + 9.058e-6
+    return f32(k * 90851) * 7.62939453125e-6 + (f + fma(f32(k), 9.0580006145e-6, logarithm_beyond_linear(f)));
 }
 
 // z > -1
@@ -99,8 +102,7 @@ fn operator_abs(z: f32) -> f32 {
     return abs(z);
 }
 
-// sin and cos of the angle left after whole quarter turns, and the number of those. pi/2 in three parts, the first two
-// short enough that their products with the count are exact.
+// sin and cos of the angle left after whole quarter turns, and the number of those.
 struct Turned {
     sine: f32,
     cosine: f32,
@@ -109,7 +111,9 @@ struct Turned {
 
 fn turn(z: f32) -> Turned {
     let k = round(z * 0.6366197723675814);
-    let r = fma(k, -7.5497899548918822e-8, fma(k, -4.837512969970703125e-4, fma(k, -1.5703125, z)));
+    let quarters = i32(k);
+    // pi/2 = 201/128 + 2029/4194304 + 7.54979e-8; the first two products are exact.
+    let r = ((z - f32(quarters * 201) * 0.0078125) - f32(quarters * 2029) * 2.384185791015625e-7) - k * 7.5497899548918822e-8;
     let s = r * r;
     var p = -1.9515295891e-4;
     p = fma(p, s, 8.3321608736e-3);
@@ -119,7 +123,7 @@ fn turn(z: f32) -> Turned {
     q = fma(q, s, -1.388731625493765e-3);
     q = fma(q, s, 4.166664568298827e-2);
     let cosine = fma(q * s, s, fma(s, -0.5, 1.0));
-    return Turned(sine, cosine, i32(k) & 3);
+    return Turned(sine, cosine, quarters & 3);
 }
 
 fn operator_sin(z: f32) -> f32 {

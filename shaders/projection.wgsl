@@ -1,72 +1,25 @@
 // Variable projection: the linear coordinates that fit best while the others stand still.
 
-const REFUSED: f32 = 3e38;
-
 // Part of a column's norm that must be left after orthogonalisation for its coefficient to mean anything in f32.
 const INDEPENDENT: f32 = 1e-6;
 
-// The upper triangle of R and Q'y of the rows seen so far, R[k][l] at k * LINEAR_SLOTS + l.
+// R of the rows seen so far, its columns one behind the other (R[k][l] at l (l + 1)/2 + k), and Q'y.
 struct Triangle {
-    r: array<f32, LINEAR_SLOTS * LINEAR_SLOTS>,
+    r: array<f32, LINEAR_TRIANGLE>,
     q: Linear,
     rest: f32,
 }
 
-// Rotates one weighted row into the triangle (Givens). Ratios first, squares later: a basis of 1e30 must not overflow.
-// What is left of the response after all rotations is the row's part of the residual.
-fn absorb(triangle: ptr<function, Triangle>, row: ptr<function, Linear>, response: f32) {
-    var left = response;
-    for (var k = 0u; k < LINEAR; k++) {
-        let a = (*triangle).r[k * LINEAR_SLOTS + k];
-        let b = (*row)[k];
-        if b == 0.0 {
-            continue;
-        }
-        var c = 0.0;
-        var s = 1.0;
-        if abs(b) > abs(a) {
-            let ratio = a / b;
-            s = inverseSqrt(1.0 + ratio * ratio);
-            c = s * ratio;
-        } else {
-            let ratio = b / a;
-            c = inverseSqrt(1.0 + ratio * ratio);
-            s = c * ratio;
-        }
-        for (var l = k; l < LINEAR; l++) {
-            let above = (*triangle).r[k * LINEAR_SLOTS + l];
-            let below = (*row)[l];
-            (*triangle).r[k * LINEAR_SLOTS + l] = c * above + s * below;
-            (*row)[l] = c * below - s * above;
-        }
-        let above = (*triangle).q[k];
-        (*triangle).q[k] = c * above + s * left;
-        left = c * left - s * above;
+// Cosine and sine that turn b into a (Givens). Ratios first, squares later: a basis of 1e30 must not overflow.
+fn rotation(a: f32, b: f32) -> vec2<f32> {
+    if abs(b) > abs(a) {
+        let ratio = a / b;
+        let sine = inverseSqrt(1.0 + ratio * ratio);
+        return vec2<f32>(sine * ratio, sine);
     }
-    (*triangle).rest += left * left;
-}
-
-// R coefficients = Q'y. A column that depends on those before it gets the coefficient 0, and what it might have explained
-// stays in the residual.
-fn substitute_back(triangle: ptr<function, Triangle>, coefficients: ptr<function, Linear>) {
-    for (var step = 0u; step < LINEAR; step++) {
-        let k = LINEAR - 1u - step;
-        var value = (*triangle).q[k];
-        for (var l = k + 1u; l < LINEAR; l++) {
-            value -= (*triangle).r[k * LINEAR_SLOTS + l] * (*coefficients)[l];
-        }
-        let pivot = (*triangle).r[k * LINEAR_SLOTS + k];
-        var largest = 0.0;
-        for (var l = 0u; l <= k; l++) {
-            largest = max(largest, abs((*triangle).r[l * LINEAR_SLOTS + k]));
-        }
-        if abs(pivot) > INDEPENDENT * largest {
-            (*coefficients)[k] = value / pivot;
-        } else {
-            (*coefficients)[k] = 0.0;
-            (*triangle).rest += value * value;
-        }
-    }
+    let ratio = b / select(a, 1.0, a == 0.0);
+    let cosine = inverseSqrt(1.0 + ratio * ratio);
+    return vec2<f32>(cosine, cosine * ratio);
 }
 
 struct Solved {
@@ -81,10 +34,8 @@ struct Solved {
 // What is left of one row at given coefficients, in the fit's own units: a proxy's residual times root_v/root_w.
 fn left_over(row: u32, z: Coordinates, coefficients: Linear, trusted: ptr<function, bool>) -> f32 {
     var basis: Linear;
-    var value = project(read_inputs(row), z, &basis, trusted);
-    for (var l = 0u; l < LINEAR; l++) {
-        value += coefficients[l] * basis[l];
-    }
+    let offset = project(read_inputs(row), z, &basis, trusted);
+    let value = offset + combine(coefficients, basis);
     return (projected_response(row) - value) * (projected_root_weight(row) / root_weight(row));
 }
 
@@ -100,13 +51,9 @@ fn solve_once(curve: Curve, z: Coordinates, before: Linear, delta: f32) -> Solve
             let r = abs(left_over(row, z, before, &trusted));
             root *= sqrt(min(1.0, delta / max(r, 1e-37)));
         }
-        for (var l = 0u; l < LINEAR; l++) {
-            basis[l] *= root;
-        }
-        absorb(&triangle, &basis, root * (projected_response(row) - offset));
+        absorb(&triangle, basis, root, projected_response(row) - offset);
     }
-    var coefficients: Linear;
-    substitute_back(&triangle, &coefficients);
+    let coefficients = substitute_back(&triangle);
     return Solved(coefficients, 0.5 * triangle.rest, 0.0, trusted);
 }
 
@@ -125,10 +72,7 @@ fn solve(curve: Curve, z: Coordinates) -> Solved {
         }
         measure_solution(curve, z, &solved);
     }
-    solved.trusted = solved.trusted & is_tame(solved.objective);
-    for (var l = 0u; l < LINEAR; l++) {
-        solved.trusted = solved.trusted & is_tame(solved.coefficients[l]);
-    }
+    solved.trusted = solved.trusted & is_tame(solved.objective) & are_tame(solved.coefficients);
     return solved;
 }
 

@@ -17,5 +17,5 @@ fn search(
     let solved = solve(curve, z);
     let usable = solved.trusted & (curve.rows > 0u);
     // A perfect fit must not look like a point that was not written.
-    residuals[item] = select(REFUSED, max(solved.objective, 1e-37), usable);
+    scratch[item] = select(REFUSED, max(solved.objective, 1e-37), usable);
 }

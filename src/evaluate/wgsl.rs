@@ -64,11 +64,7 @@ impl Function<'_> {
         for (k, id) in self.outputs.iter().enumerate() {
             let _ = writeln!(text, "    (*{output_name})[{k}] = {};", operand(graph, *id));
         }
-        let _ = write!(
-            text,
-            "    *trusted = *trusted & tame;\n    return {};\n}}\n",
-            operand(graph, self.result)
-        );
+        let _ = write!(text, "    *trusted = *trusted & tame;\n    return {};\n}}\n", operand(graph, self.result));
         text
     }
 }

@@ -112,7 +112,9 @@ fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter> {
         return Ok(found.swap_remove(position));
     }
     Err(Error::Device(match (wanted, found.is_empty()) {
-        (_, true) => "no GPU adapter was found: install a Vulkan, Metal, DX12 or GL driver, or use --backend cpu".into(),
+        (_, true) => {
+            "no GPU adapter was found: install a Vulkan, Metal, DX12 or GL driver, or use --backend cpu".into()
+        }
         (Some(part), false) => format!("no adapter's name contains \"{part}\"; found: {}", names(&found)),
         (None, false) => format!(
             "no hardware GPU was found, only {}: use --backend cpu, or name one of these with --adapter NAME",
@@ -202,10 +204,9 @@ impl Device {
     pub fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
         let start = Instant::now();
         loop {
-            let poll = self.device.poll(wgpu::PollType::Wait {
-                submission_index: Some(submission.clone()),
-                timeout: Some(GLANCE),
-            });
+            let poll = self
+                .device
+                .poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(GLANCE) });
             self.check()?;
             match poll {
                 Ok(_) => return Ok(()),
@@ -234,12 +235,7 @@ impl Device {
     }
 
     /// A compute pipeline of WGSL text.
-    pub fn pipeline(
-        &self,
-        entry: &str,
-        text: &str,
-        layout: Option<&wgpu::PipelineLayout>,
-    ) -> wgpu::ComputePipeline {
+    pub fn pipeline(&self, entry: &str, text: &str, layout: Option<&wgpu::PipelineLayout>) -> wgpu::ComputePipeline {
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
             source: wgpu::ShaderSource::Wgsl(text.into()),

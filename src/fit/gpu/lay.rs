@@ -99,7 +99,8 @@ impl<'a> Layer<'a> {
             scales: vec![1.0; chunk.len()],
         };
         let mut pieces = Vec::with_capacity(chunk.len().div_ceil(PIECE));
-        let mut left = (&mut laid.curves[..], &mut laid.rows[..], &mut laid.grid[..], &mut laid.bounds[..], &mut laid.scales[..]);
+        let mut left =
+            (&mut laid.curves[..], &mut laid.rows[..], &mut laid.grid[..], &mut laid.bounds[..], &mut laid.scales[..]);
         for first in (0..chunk.len()).step_by(PIECE) {
             let last = (first + PIECE).min(chunk.len());
             let count = last - first;

@@ -4,6 +4,7 @@
 //! so that no dispatch trips a watchdog; while the device works on one chunk the host lays out the next. A curve that f32
 //! cannot carry gets no proposal and is left to the host's own search: see [`Gpu::propose`].
 
+mod algebra;
 mod device;
 mod evaluate;
 mod lay;
@@ -40,6 +41,8 @@ pub struct Timings {
     /// Device, where it has timestamps, else zero.
     pub search: Duration,
     pub basins: Duration,
+    pub begin: Duration,
+    /// The last dispatch of each chunk only, where long curves need several.
     pub refine: Duration,
 }
 
@@ -50,6 +53,11 @@ struct Budget {
     work: u64,
     /// Bytes of the largest buffer.
     bytes: u64,
+    /// Rows that one invocation visits in one dispatch, at most.
+    visits: usize,
+    /// Rows of a curve beyond which it is left to the host, which spreads one curve's rows over vector lanes: a start looks
+    /// at every row twenty times.
+    rows: usize,
 }
 
 impl Budget {
@@ -57,16 +65,13 @@ impl Budget {
         let bytes = device.limits.max_storage_buffer_binding_size.min(device.limits.max_buffer_size);
         match device.adapter.hardware {
             // Half a second on the slowest integrated GPU (0.1 Tflop/s, a tenth of it reached), milliseconds on a fast one.
-            true => Budget { work: 1 << 36, bytes: bytes.min(256 << 20) },
-            // A software adapter does some Gflop/s, and must not fill the host's memory.
-            false => Budget { work: 1 << 31, bytes: bytes.min(32 << 20) },
+            true => Budget { work: 1 << 36, bytes: bytes.min(256 << 20), visits: 1 << 20, rows: 1 << 14 },
+            // A software adapter does some Gflop/s and must not fill the host's memory. lavapipe ends an invocation after
+            // 65,535 rounds of its loops, silently.
+            false => Budget { work: 1 << 31, bytes: bytes.min(32 << 20), visits: 48_000, rows: 2048 },
         }
     }
 }
-
-/// Rows of a curve beyond which one invocation would run for too long; such curves are left to the host, which spreads
-/// one curve's rows over vector lanes.
-pub const MOST_ROWS: usize = 1 << 14;
 
 /// Basins per curve and iterations per basin that the work of a chunk is estimated with.
 const TYPICAL_BASINS: u64 = 2;
@@ -75,6 +80,7 @@ const TYPICAL_ITERATIONS: u64 = ITERATIONS as u64 / 3;
 struct Pipelines {
     search: wgpu::ComputePipeline,
     basins: wgpu::ComputePipeline,
+    begin: wgpu::ComputePipeline,
     refine: wgpu::ComputePipeline,
 }
 
@@ -116,13 +122,13 @@ impl Gpu {
             count: None,
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-        entries.extend((1..=STORAGE_BUFFERS).map(|binding| {
-            entry(binding, wgpu::BufferBindingType::Storage { read_only: binding < FIRST_WRITTEN })
-        }));
-        let bindings = device.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("sweepfit"),
-            entries: &entries,
-        });
+        entries
+            .extend((1..=STORAGE_BUFFERS).map(|binding| {
+                entry(binding, wgpu::BufferBindingType::Storage { read_only: binding < FIRST_WRITTEN })
+            }));
+        let bindings = device
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("sweepfit"), entries: &entries });
         let pipeline_layout = device.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some("sweepfit"),
             bind_group_layouts: &[Some(&bindings)],
@@ -146,6 +152,11 @@ impl Gpu {
         &self.device.adapter
     }
 
+    /// Rows of a curve beyond which it gets no proposal here.
+    pub fn most_rows(&self) -> usize {
+        self.budget.rows
+    }
+
     /// Every adapter, best first.
     pub fn adapters() -> Vec<Adapter> {
         adapters()
@@ -167,6 +178,7 @@ impl Gpu {
         let pipelines = Arc::new(Pipelines {
             search: self.device.pipeline("search", &program.search, layout),
             basins: self.device.pipeline("basins_of_curve", &program.basins, layout),
+            begin: self.device.pipeline("begin", &program.begin, layout),
             refine: self.device.pipeline("refine", &program.refine, layout),
         });
         self.device.check()?;
@@ -188,6 +200,7 @@ impl Gpu {
             let within = cost.work(rows + points) <= self.budget.work
                 && fits((rows + points) * layout.stride)
                 && fits(curves * layout.points)
+                && fits(curves * MOST_BASINS * layout.state_words())
                 && fits(curves * layout.grid_stride)
                 && fits(curves * MOST_BASINS * layout.result_words());
             if !within && i > first {
@@ -212,23 +225,29 @@ impl Gpu {
             grid: 4 * laid.grid.len() as u64,
             bounds: 4 * laid.bounds.len() as u64,
             residuals: 4 * (curves * layout.points) as u64,
+            state: 4 * (curves * MOST_BASINS * layout.state_words()) as u64,
             basins: 4 * (curves * layout.basin_words()) as u64,
             results: 4 * (curves * MOST_BASINS * layout.result_words()) as u64,
         };
         let mut slot = lock(&self.idle).pop().unwrap_or_else(|| Slot::new(&self.device));
         slot.grow(&self.device, &sizes);
         let Device { device, queue, .. } = &self.device;
-        queue.write_buffer(&slot.chunk, 0, bytemuck::cast_slice(&[curves as u32, 0, 0, 0]));
+        let longest = laid.curves.iter().map(|curve| curve[1] as usize).max().unwrap_or(1).max(1);
+        let passes = (self.budget.visits / longest).clamp(2, ITERATIONS as usize + 1);
+        let rounds = (ITERATIONS as usize).div_ceil(passes - 1);
+        queue.write_buffer(&slot.chunk, 0, bytemuck::cast_slice(&[curves as u32, passes as u32, 0, 0]));
         queue.write_buffer(&slot.storage[0], 0, bytemuck::cast_slice(&laid.curves));
         queue.write_buffer(&slot.storage[1], 0, bytemuck::cast_slice(&laid.rows));
         queue.write_buffer(&slot.storage[2], 0, bytemuck::cast_slice(&laid.grid));
         queue.write_buffer(&slot.storage[3], 0, bytemuck::cast_slice(listed));
         queue.write_buffer(&slot.storage[4], 0, bytemuck::cast_slice(&laid.bounds));
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: slot.chunk.as_entire_binding() }];
-        entries.extend(slot.storage.iter().zip(1..).map(|(buffer, binding)| wgpu::BindGroupEntry {
-            binding,
-            resource: buffer.as_entire_binding(),
-        }));
+        entries.extend(
+            slot.storage
+                .iter()
+                .zip(1..)
+                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }),
+        );
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("chunk"),
             layout: &self.bindings,
@@ -243,16 +262,23 @@ impl Gpu {
         let stages = [
             (&pipelines.search, curves * layout.points),
             (&pipelines.basins, curves),
+            (&pipelines.begin, curves * MOST_BASINS),
             (&pipelines.refine, curves * MOST_BASINS),
         ];
-        for (stage, (pipeline, invocations)) in (0..).zip(stages) {
+        let repeated = std::iter::repeat_n((3, stages[3]), rounds - 1);
+        for (stage, (pipeline, invocations)) in (0..).zip(stages).chain(repeated) {
             let timestamp_writes = slot.clock.as_ref().map(|clock| wgpu::ComputePassTimestampWrites {
                 query_set: &clock.queries,
                 beginning_of_pass_write_index: Some(2 * stage),
                 end_of_pass_write_index: Some(2 * stage + 1),
             });
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            if rounds > 1 {
+                // A watchdog counts submissions.
+                queue.submit([
+                    std::mem::replace(&mut encoder, device.create_command_encoder(&Default::default())).finish()
+                ]);
+            }
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             let most = self.device.limits.max_compute_workgroups_per_dimension;
             let (across, down) = workgroups(invocations, WORKGROUP, most);
             pass.set_pipeline(pipeline);
@@ -288,11 +314,13 @@ impl Gpu {
             if flight.slot.clock.is_some() {
                 let ticks: &[u64] = bytemuck::cast_slice(&view[..CLOCK_BYTES as usize]);
                 let period = f64::from(self.device.queue.get_timestamp_period());
-                let spent =
-                    |stage: usize| Duration::from_nanos((ticks[2 * stage + 1].saturating_sub(ticks[2 * stage]) as f64 * period) as u64);
+                let spent = |stage: usize| {
+                    Duration::from_nanos((ticks[2 * stage + 1].saturating_sub(ticks[2 * stage]) as f64 * period) as u64)
+                };
                 timings.search += spent(0);
                 timings.basins += spent(1);
-                timings.refine += spent(2);
+                timings.begin += spent(2);
+                timings.refine += spent(3);
             }
             timings.wait += waited;
             timings.collect += start.elapsed();
@@ -335,7 +363,7 @@ impl Gpu {
                 let objective = f32::from_bits(words[1]);
                 match words[0] {
                     status if status == ItemStatus::Infeasible as u32 => {}
-                    status if status == ItemStatus::Converged as u32 || status == ItemStatus::IterationLimit as u32 => {
+                    status if status == ItemStatus::Converged as u32 || status == ItemStatus::Running as u32 => {
                         if objective.is_finite() && words[2..].iter().all(|&z| f32::from_bits(z).is_finite()) {
                             items.push((objective, &words[2..]));
                         }
@@ -375,8 +403,8 @@ impl Backend for Gpu {
     /// Searches, finds basins and refines them on the device. Every curve that is to be fitted gets the distinct basins,
     /// best first, at most [`MOST_BASINS`].
     ///
-    /// **A curve that is open (`status` None) and gets no proposal is left to the host's own search**: one with more than
-    /// [`MOST_ROWS`] rows, with numbers beyond f32's range, with a proxy projection in log space over a y ≤ 0, or with no
+    /// **A curve that is open (`status` None) and gets no proposal is left to the host's own search**: one with more
+    /// rows than the adapter is trusted with ([`Gpu::most_rows`]), with numbers beyond f32's range, with a proxy projection in log space over a y ≤ 0, or with no
     /// grid point at which the law has a value in f32.
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
         let layer = Layer::new(problem);
@@ -386,7 +414,7 @@ impl Backend for Gpu {
                 let curve = curve as usize;
                 let points = problem.points(curve);
                 problem.status[curve].is_none()
-                    && (1..=MOST_ROWS).contains(&points)
+                    && (1..=self.budget.rows).contains(&points)
                     && layer.has_projection(curve)
             })
             .collect();
@@ -429,8 +457,10 @@ struct Gathered {
 
 impl Gathered {
     fn into_proposals(self, coordinates: usize) -> Proposals {
-        let mut proposals =
-            Proposals { offsets: Vec::with_capacity(self.stretch.len() + 1), coordinates: Vec::with_capacity(self.coordinates.len()) };
+        let mut proposals = Proposals {
+            offsets: Vec::with_capacity(self.stretch.len() + 1),
+            coordinates: Vec::with_capacity(self.coordinates.len()),
+        };
         proposals.offsets.push(0);
         for (first, count) in self.stretch {
             proposals.coordinates.extend_from_slice(&self.coordinates[first..first + count * coordinates]);
@@ -475,14 +505,15 @@ struct Sizes {
     listed: u64,
     bounds: u64,
     residuals: u64,
+    state: u64,
     basins: u64,
     results: u64,
 }
 
 /// The first binding that kernels write.
 const FIRST_WRITTEN: u32 = 6;
-/// A tick before and after each of three stages.
-const CLOCK_TICKS: u32 = 6;
+/// A tick before and after each of four stages.
+const CLOCK_TICKS: u32 = 8;
 const CLOCK_BYTES: u64 = 8 * CLOCK_TICKS as u64;
 
 /// Queries for the time on the device.
@@ -540,7 +571,7 @@ impl Slot {
             ("grid", sizes.grid),
             ("listed", sizes.listed),
             ("bounds", sizes.bounds),
-            ("residuals", sizes.residuals),
+            ("scratch", sizes.residuals.max(sizes.state)),
             ("basins", sizes.basins),
             ("results", sizes.results),
         ];

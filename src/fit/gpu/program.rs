@@ -1,8 +1,9 @@
 //! One model's shaders: constants and the law's functions, written from Rust, before the named parts of `shaders/`.
 //!
-//! In: a [`Model`], the loss and the shape of the grid. Out: WGSL text of the three kernels. Knows no device and no data.
+//! In: a [`Model`], the loss and the shape of the grid. Out: WGSL text of the kernels. Knows no device and no data.
 
-use crate::evaluate::wgsl::{Function, OPERATORS};
+use super::algebra::{column_sizes, normal_equations, orthogonalisation, row_inputs};
+use crate::evaluate::wgsl::{Function, OPERATORS, literal};
 use crate::fit::model::{Coordinate, Model};
 use crate::fit::problem::Grid;
 use crate::fit::{Loss, Space};
@@ -29,8 +30,8 @@ pub enum ItemStatus {
     NotRun = 0,
     /// The last step promised less than 1e-8 of the objective.
     Converged = 1,
-    /// [`ITERATIONS`] ran out before that.
-    IterationLimit = 2,
+    /// [`ITERATIONS`] ran out before that; between two dispatches: to be carried on.
+    Running = 2,
     /// No start was found at which every prediction has a value.
     Infeasible = 3,
 }
@@ -69,49 +70,52 @@ impl Layout {
         2 + self.coordinates
     }
 
+    /// Words of a descent's state between two dispatches: damping, δ, scale and largest curvature of every coordinate.
+    pub fn state_words(&self) -> usize {
+        2 + 2 * self.coordinates
+    }
+
     /// Words of one curve's list of basins: 1 + their number, then grid points.
     pub fn basin_words(&self) -> usize {
         1 + MOST_BASINS
     }
 }
 
-/// The three kernels of one model.
+/// The kernels of one model, in the order in which they run; the last one as often as it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Program {
     pub search: String,
     pub basins: String,
+    pub begin: String,
     pub refine: String,
 }
 
 impl Program {
     /// Writes the kernels.
     pub fn compose(model: &Model, loss: Loss, grid: &Grid) -> Program {
-        let layout = include_str!("../../../shaders/layout.wgsl");
-        let projection = include_str!("../../../shaders/projection.wgsl");
-        let constants = constants(model, loss, grid);
-        let place = place(model, grid);
-        let project = law_projection(model);
-        let join = |parts: &[&str]| parts.join("\n");
-        let search = include_str!("../../../shaders/search.wgsl");
-        let basins = include_str!("../../../shaders/basins.wgsl");
-        let refine = include_str!("../../../shaders/refine.wgsl");
-        let refused = "const REFUSED: f32 = 3e38;\n";
+        let part = |parts: &[&str]| parts.join("\n");
+        let shared = part(&[&constants(model, loss, grid), include_str!("../../../shaders/layout.wgsl")]);
+        let rows = part(&[OPERATORS, &row_inputs(model.inputs.len())]);
+        let projection = part(&[
+            &law_projection(model),
+            &place(model, grid),
+            &orthogonalisation(model.projection.linear.len()),
+            include_str!("../../../shaders/projection.wgsl"),
+        ]);
+        let descent = part(&[&law_prediction(model), include_str!("../../../shaders/descent.wgsl")]);
+        let chart = part(&[&set_linear(model), &change_chart(model), &blend(model)]);
+        let (columns, equations) = (column_sizes(model.len()), normal_equations(model.len()));
+        let [search, basins, begin, refine] = [
+            include_str!("../../../shaders/search.wgsl"),
+            include_str!("../../../shaders/basins.wgsl"),
+            include_str!("../../../shaders/begin.wgsl"),
+            include_str!("../../../shaders/refine.wgsl"),
+        ];
         Program {
-            search: join(&[&constants, layout, OPERATORS, &project, &place, projection, search]),
-            basins: join(&[&constants, layout, refused, &neighbour(grid), basins]),
-            refine: join(&[
-                &constants,
-                layout,
-                OPERATORS,
-                &project,
-                &place,
-                projection,
-                &law_prediction(model),
-                &set_linear(model),
-                &change_chart(model),
-                &blend(model),
-                refine,
-            ]),
+            search: part(&[&shared, &rows, &projection, search]),
+            basins: part(&[&shared, &is_basin(grid), basins]),
+            begin: part(&[&shared, &rows, &projection, &descent, &chart, &columns, begin]),
+            refine: part(&[&shared, &rows, &descent, &equations, refine]),
         }
     }
 }
@@ -130,21 +134,20 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
         ("INPUT_SLOTS", layout.inputs.max(1)),
         ("LINEAR", linear),
         ("LINEAR_SLOTS", linear.max(1)),
+        ("LINEAR_TRIANGLE", (linear * (linear + 1) / 2).max(1)),
         ("STRIDE", layout.stride),
         ("PROXY", if layout.proxy { 2 } else { 0 }),
         ("POINTS", layout.points),
         ("GRID_STRIDE", layout.grid_stride),
-        ("AXES", grid.axes()),
-        ("NEIGHBOURS", if grid.listed.is_some() { 0 } else { 3usize.pow(grid.axes() as u32) }),
         ("MOST_BASINS", MOST_BASINS),
         ("BASIN_WORDS", layout.basin_words()),
         ("RESULT_WORDS", layout.result_words()),
         ("WORKGROUP", WORKGROUP as usize),
-        ("ITERATIONS", ITERATIONS as usize),
+        ("STATE_WORDS", layout.state_words()),
         ("HUBER_PASSES", HUBER_PASSES as usize),
         ("BLENDS", if constant_basis(model).is_some() && needs_positive(model) { BLENDS as usize } else { 1 }),
         ("CONVERGED", ItemStatus::Converged as usize),
-        ("ITERATION_LIMIT", ItemStatus::IterationLimit as usize),
+        ("RUNNING", ItemStatus::Running as usize),
         ("INFEASIBLE", ItemStatus::Infeasible as usize),
     ] {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
@@ -152,6 +155,7 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
     let _ = writeln!(text, "const HUBER: bool = {huber};");
     let _ = writeln!(text, "const CLOSED_FORM: bool = {};", model.is_closed_form() && !huber);
     let _ = writeln!(text, "const OUTLIER_CURVATURE: f32 = {OUTLIER_CURVATURE:?};");
+    let _ = writeln!(text, "// The objective of a point that cannot be evaluated.\nconst REFUSED: f32 = 3e38;");
     text
 }
 
@@ -215,24 +219,44 @@ fn place(model: &Model, grid: &Grid) -> String {
     text
 }
 
-/// The point next to another in direction `code` (a base-3 digit per axis: back, same, on); POINTS where there is none.
-fn neighbour(grid: &Grid) -> String {
-    let mut text = String::from("fn neighbour(point: u32, code: u32) -> u32 {\n    var other = 0u;\n");
+/// Whether a grid point is lower than all its neighbours. Of equal neighbours the first one counts as lower: a flat stretch
+/// neither vanishes nor multiplies. Listed points have no neighbours: each is a basin.
+fn is_basin(grid: &Grid) -> String {
+    let mut text = String::from("fn is_basin(first: u32, point: u32, value: f32) -> bool {\n");
     if grid.listed.is_none() {
-        let mut digit = 1usize;
-        for axis in 0..grid.axes() {
-            let below: usize = grid.cells[axis + 1..].iter().product();
+        let axes = grid.axes();
+        let below = |axis: usize| grid.cells[axis + 1..].iter().product::<usize>() as i64;
+        for axis in 0..axes {
             let cells = grid.cells[axis];
+            let _ = writeln!(text, "    let cell{axis} = point / {}u % {cells}u;", below(axis));
+            let _ = writeln!(text, "    let from{axis} = cell{axis} > 0u;");
+            let _ = writeln!(text, "    let to{axis} = cell{axis} < {}u;", cells - 1);
+        }
+        // Every direction is a base-3 digit per axis: back, same, on.
+        for code in 0..3usize.pow(axes as u32) {
+            let digits: Vec<i64> = (0..axes).map(|axis| (code / 3usize.pow(axis as u32) % 3) as i64 - 1).collect();
+            let offset: i64 = digits.iter().enumerate().map(|(axis, digit)| digit * below(axis)).sum();
+            if digits.iter().all(|&digit| digit == 0) || digits.iter().zip(&grid.cells).any(|(d, c)| *d != 0 && *c < 2)
+            {
+                continue;
+            }
+            let exists: Vec<String> = digits
+                .iter()
+                .enumerate()
+                .filter(|(_, digit)| **digit != 0)
+                .map(|(axis, &digit)| format!("{}{axis}", if digit < 0 { "from" } else { "to" }))
+                .collect();
+            // The neighbour's index is larger where the offset is positive.
+            let (sign, lower) = if offset < 0 { ('-', "<=") } else { ('+', "<") };
             let _ = write!(
                 text,
-                "    let cell_{axis} = point / {below}u % {cells}u + code / {digit}u % 3u;\n    \
-                 if cell_{axis} < 1u || cell_{axis} > {cells}u {{\n        return POINTS;\n    }}\n    \
-                 other += (cell_{axis} - 1u) * {below}u;\n"
+                "    if {} && scratch[first + point {sign} {}u] {lower} value {{\n        return false;\n    }}\n",
+                exists.join(" && "),
+                offset.abs()
             );
-            digit *= 3;
         }
     }
-    text.push_str("    return other;\n}\n");
+    text.push_str("    return true;\n}\n");
     text
 }
 
@@ -247,9 +271,7 @@ fn set_linear(model: &Model) -> String {
 
 /// From the projection's coordinates to the model's own; false where one has no counterpart.
 fn change_chart(model: &Model) -> String {
-    let mut text = String::from(
-        "fn change_chart(z: ptr<function, Coordinates>) -> bool {\n    var possible = true;\n",
-    );
+    let mut text = String::from("fn change_chart(z: ptr<function, Coordinates>) -> bool {\n    var possible = true;\n");
     for (j, (from, to)) in model.projection.coordinates.iter().zip(&model.coordinates).enumerate() {
         let _ = match (from, to) {
             (Coordinate::Identity, Coordinate::Log) => write!(
@@ -274,11 +296,7 @@ fn blend(model: &Model) -> String {
     if let Some((constant, value)) = constant_basis(model) {
         for (l, j) in model.projection.linear.iter().enumerate() {
             let _ = if l == constant {
-                writeln!(
-                    text,
-                    "    (*z)[{j}] = mix((*z)[{j}], level / {}, share);",
-                    crate::evaluate::wgsl::literal(value)
-                )
+                writeln!(text, "    (*z)[{j}] = mix((*z)[{j}], level / {}, share);", literal(value))
             } else {
                 writeln!(text, "    (*z)[{j}] *= 1.0 - share;")
             };
@@ -286,4 +304,103 @@ fn blend(model: &Model) -> String {
     }
     text.push_str("}\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::wgsl::operator_name;
+    use crate::fit::Objective;
+    use crate::fit::pack::{Plan, Weighting};
+    use crate::formula::graph::Unary;
+    use crate::law::catalogue::CATALOGUE;
+    use crate::law::{Law, Mapping};
+
+    fn plan(formula: &str, space: Space, loss: Loss) -> Plan {
+        let columns = ["x", "w", "v", "y"].map(String::from).to_vec();
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..3], y: Some("y") }).expect(formula);
+        Plan::new(law, Objective { space, loss }, &[], Weighting::Even, false, &columns).expect(formula)
+    }
+
+    /// An empty batch has the grid's shape, which is all that a program needs.
+    fn compose(plan: &Plan) -> Program {
+        let batch = crate::curves::CurveBatch { offsets: vec![0], columns: vec![Vec::new(); 4] };
+        Program::compose(&plan.model, plan.objective.loss, &plan.pack(&batch).problem.grid)
+    }
+
+    fn validate(text: &str) -> std::result::Result<(), String> {
+        let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+        let mut validator =
+            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+        validator.validate(&module).map(|_| ()).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Formulas that reach what the catalogue does not: no linear parameter, many searched ones, every operator.
+    fn formulas() -> Vec<String> {
+        let mut formulas: Vec<String> = CATALOGUE.iter().map(|entry| entry.name.to_string()).collect();
+        formulas.extend(
+            [
+                "exp(-a*x^-b)",
+                "a*b^x",
+                "b1*(1-exp(-b2*x))",
+                "amp*exp(-((x-x0)^2+(w-w0)^2)/(2*s^2)) + bg",
+                "b0 + b1*exp(-c1*x) + b2*exp(-c2*x) + b3*exp(-c3*x)",
+                "a*abs(x - b)^c + d*1e-50 + 1e50*f*x",
+                "a + b*max(x - c, 0) + d*min(x, f)",
+            ]
+            .map(String::from),
+        );
+        let functions = "exp log log1p expm1 sqrt abs sin cos tan atan tanh softplus sigmoid";
+        formulas.extend(functions.split(' ').map(|name| format!("a + b*{name}(c*x + d)")));
+        formulas
+    }
+
+    #[test]
+    fn every_program_of_every_law_is_valid_wgsl() {
+        for formula in formulas() {
+            for space in [Space::Log, Space::Linear] {
+                for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
+                    let program = compose(&plan(&formula, space, loss));
+                    for text in [&program.search, &program.basins, &program.begin, &program.refine] {
+                        if let Err(error) = validate(text) {
+                            panic!("{formula} in {space:?} under {loss:?}: {error}\n{text}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_validation_can_fail() {
+        let program = compose(&plan("power", Space::Linear, Loss::Squares));
+        assert!(validate(&program.search.replace("fn place(", "fn displace(")).is_err());
+    }
+
+    #[test]
+    fn every_operator_has_a_function() {
+        for operator in Unary::ALL {
+            assert!(OPERATORS.contains(&format!("fn {}(", operator_name(operator))), "{operator:?}");
+        }
+    }
+
+    /// Bytes between two elements of an array bound to `name`.
+    fn stride_of(text: &str, name: &str) -> u32 {
+        let module = naga::front::wgsl::parse_str(text).expect("valid text");
+        let (_, global) =
+            module.global_variables.iter().find(|(_, g)| g.name.as_deref() == Some(name)).expect("a global");
+        match module.types[global.ty].inner {
+            naga::TypeInner::Array { stride, .. } => stride,
+            _ => panic!("{name} is no array"),
+        }
+    }
+
+    #[test]
+    fn buffers_are_laid_out_as_the_host_writes_them() {
+        let program = compose(&plan("chinchilla", Space::Log, Loss::Squares));
+        assert_eq!(stride_of(&program.begin, "curves"), 16, "the host writes [u32; 4] a curve");
+        for name in ["rows", "grid", "listed", "bounds", "scratch", "basins", "results"] {
+            assert_eq!(stride_of(&program.begin, name), 4, "{name}");
+        }
+    }
 }
