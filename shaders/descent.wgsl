@@ -1,6 +1,6 @@
 // What the kernels of the descent share: its state between two dispatches, and the box.
 
-const DAMPING_START: f32 = 1e-3;
+const DAMPING_START: f32 = 1e-4;
 
 struct State {
     damping: f32,

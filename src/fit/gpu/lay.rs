@@ -40,6 +40,8 @@ pub struct Layer<'a> {
     scales_response: bool,
 }
 
+/// Smallest residual, beside the largest response, that is more than rounding in f32.
+const RESOLVED: f64 = 1e-6;
 /// Curves that one thread lays out at a time.
 const PIECE: usize = 256;
 
@@ -122,7 +124,7 @@ impl<'a> Layer<'a> {
                     & self.lay_grid(curve, &mut grid[i * grid_stride..(i + 1) * grid_stride]);
                 self.lay_bounds(curve, scales[i], &mut bounds[i * coordinates * 2..(i + 1) * coordinates * 2]);
                 let points = if fits { end - start } else { 0 };
-                curves[i] = [start as u32, points as u32, self.delta(scales[i]).to_bits(), 0];
+                curves[i] = [start as u32, points as u32, self.delta(curve, scales[i]).to_bits(), 0];
             }
         });
         laid
@@ -141,12 +143,16 @@ impl<'a> Layer<'a> {
         if largest.is_normal() { largest } else { 1.0 }
     }
 
-    fn delta(&self, scale: f64) -> f32 {
-        match (self.problem.loss, self.problem.model.space) {
-            (Loss::Squares, _) => 0.0,
-            (Loss::Huber { delta }, Space::Log) => delta as f32,
-            (Loss::Huber { delta }, Space::Linear) => (delta / scale) as f32,
-        }
+    /// Huber's threshold in the curve's scaled units; at least what f32 can tell from 0 beside the largest response.
+    fn delta(&self, curve: usize, scale: f64) -> f32 {
+        let Loss::Huber { delta } = self.problem.loss else { return 0.0 };
+        let response = &self.problem.response[self.problem.rows(curve)];
+        let largest = |of: &dyn Fn(f64) -> f64| response.iter().fold(0.0, |largest: f64, &t| largest.max(of(t).abs()));
+        let (delta, largest) = match self.problem.model.space {
+            Space::Log => (delta, largest(&|t| t - scale.ln())),
+            Space::Linear => (delta / scale, largest(&|y| y / scale)),
+        };
+        delta.max(RESOLVED * largest) as f32
     }
 
     /// Writes a curve's rows; false where f32 cannot hold one of its numbers.

@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 pub struct Timings {
     pub chunks: usize,
     pub curves: usize,
+    /// Basins that were refined, and how many of them ran out of iterations.
+    pub basins_refined: usize,
+    pub unfinished: usize,
     /// Writing the program and compiling pipelines, once per model.
     pub compile: Duration,
     /// Host: laying out in f32.
@@ -361,6 +364,8 @@ impl Gpu {
                 let at = (rank * chunk.len() + i) * result_words;
                 let words = &results[at..at + result_words];
                 let objective = f32::from_bits(words[1]);
+                into.refined += 1;
+                into.unfinished += usize::from(words[0] == ItemStatus::Running as u32);
                 match words[0] {
                     status if status == ItemStatus::Infeasible as u32 => {}
                     status if status == ItemStatus::Converged as u32 || status == ItemStatus::Running as u32 => {
@@ -408,7 +413,7 @@ impl Backend for Gpu {
     /// grid point at which the law has a value in f32.
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
         let layer = Layer::new(problem);
-        let mut gathered = Gathered { stretch: vec![(0, 0); problem.len()], coordinates: Vec::new() };
+        let mut gathered = Gathered { stretch: vec![(0, 0); problem.len()], ..Gathered::default() };
         let mut order: Vec<u32> = (0..problem.len() as u32)
             .filter(|&curve| {
                 let curve = curve as usize;
@@ -444,15 +449,23 @@ impl Backend for Gpu {
         if let Some((last, range, laid)) = in_flight {
             self.collect(&layer, last, &order[range], &laid, &mut gathered)?;
         }
+        {
+            let mut timings = lock(&self.timings);
+            timings.basins_refined += gathered.refined;
+            timings.unfinished += gathered.unfinished;
+        }
         Ok(gathered.into_proposals(problem.model.len()))
     }
 }
 
 /// Proposals as chunks deliver them.
+#[derive(Default)]
 struct Gathered {
     /// Per curve: where its coordinates begin, and how many proposals there are.
     stretch: Vec<(usize, usize)>,
     coordinates: Vec<f64>,
+    refined: usize,
+    unfinished: usize,
 }
 
 impl Gathered {
