@@ -8,6 +8,8 @@ const DAMPING_EASED: f32 = 0.1;
 const DAMPING_RAISED: f32 = 6.0;
 // Predicted decrease, as a share of the objective, below which the judge may take over.
 const NEGLIGIBLE: f32 = 1e-8;
+// The same for a step whose outcome drowns in the rounding of the sum.
+const SETTLED: f32 = 1e-6;
 // The same while Huber's threshold is still being lowered.
 const NEGLIGIBLE_ON_THE_WAY: f32 = 1e-2;
 // An increase that rounding of the sum explains.
@@ -113,12 +115,18 @@ fn refine(
         }
         trial = inside(index, trial);
         let there = measure(curve, trial, state.scale, state.delta);
+        let settled = !on_the_way && state.damping <= DAMPING_START && step.predicted <= SETTLED * at.objective;
+        let decreased = at.objective - there.objective;
         if there.trusted && there.objective <= at.objective * (1.0 + SLACK) {
             z = trial;
             at = there;
             state.damping = max(state.damping * DAMPING_EASED, DAMPING_LOWEST);
         } else {
             state.damping *= DAMPING_RAISED;
+        }
+        if settled && decreased <= SETTLED * at.objective {
+            status = CONVERGED;
+            break;
         }
     }
     keep_state(item, state);

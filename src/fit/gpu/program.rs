@@ -15,9 +15,10 @@ pub const MOST_BASINS: usize = 8;
 pub const WORKGROUP: u32 = 64;
 /// Levenberg–Marquardt trials of one basin; a basin that needs more is proposed as it stands.
 pub const ITERATIONS: u32 = 60;
-/// Reweighted solutions at every grid point under Huber.
-const HUBER_PASSES: u32 = 3;
-/// Share of the reweighted curvature that rows beyond Huber's threshold keep.
+/// Reweighted solutions at every grid point under Huber: with three, one curve in 500 of the tests ends in a worse basin.
+const HUBER_PASSES: u32 = 6;
+/// Share of the reweighted curvature that rows beyond Huber's threshold keep. Between 0.05 and 1 this value comes nearest to
+/// the optimum in [`ITERATIONS`] passes.
 const OUTLIER_CURVATURE: f32 = 0.2;
 /// Attempts to find a start at which every prediction has a value: none of the constant solution, 1/16, …, all of it.
 const BLENDS: u32 = 6;
