@@ -5,6 +5,9 @@ pub mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod formula;
+pub mod generate;
 pub mod law;
+pub mod random;
+pub mod table;
 
 pub use error::{Error, Result};

@@ -1,1 +1,23 @@
-fn main() {}
+//! Parses the arguments, runs the subcommand, prints the error chain once, sets the exit code; nothing else.
+
+mod cli;
+
+use clap::Parser;
+use std::error::Error;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::Arguments::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprint!(": {cause}");
+                source = cause.source();
+            }
+            eprintln!();
+            ExitCode::from(2)
+        }
+    }
+}

@@ -23,13 +23,14 @@ fn main() {
         Some(gpu) => eprintln!("adapter: {}", gpu.adapter()),
         None => eprintln!("no adapter was found: the tests of the GPU are ignored"),
     }
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 10] = [
         ("every_unary_operator_is_accurate", operators::every_unary_operator_is_accurate),
         ("every_binary_operator_is_accurate", operators::every_binary_operator_is_accurate),
         ("sabotaged_operators_are_found_out", operators::sabotaged_operators_are_found_out),
         ("noiseless_curves_are_proposed_their_truth", proposals::noiseless_curves_are_proposed_their_truth),
         ("noisy_curves_are_proposed_their_optimum", proposals::noisy_curves_are_proposed_their_optimum),
         ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
+        ("judged_answers_are_those_of_the_cpu", proposals::judged_answers_are_those_of_the_cpu),
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),

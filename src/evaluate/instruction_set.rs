@@ -47,7 +47,8 @@ impl InstructionSet {
 /// `kernel_versions!(pub fn name(argument: Type, …) = generic;)` makes `name` call `generic::<FMA>` compiled for the best
 /// instruction set that the processor has.
 macro_rules! kernel_versions {
-    ($visibility:vis fn $name:ident $(<$($life:lifetime),*>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident;) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident $(<$($life:lifetime),*>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident;) => {
+        $(#[$attribute])*
         $visibility fn $name $(<$($life),*>)? ($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {

@@ -3,10 +3,15 @@
 //! [`model`] compiles a law for a space, [`pack`](problem) lays curves out for it, a [`Backend`] searches (and on a GPU
 //! refines), [`judge`] decides in f64 for every backend alike.
 
+pub mod cpu;
 pub mod gpu;
+pub mod judge;
+pub mod lanes;
 pub mod model;
 pub mod pack;
 pub mod problem;
+pub mod programs;
+pub mod search;
 
 use crate::error::Result;
 use problem::Problem;

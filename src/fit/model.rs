@@ -11,6 +11,7 @@
 //! Knows no curves and no device.
 
 use super::Space;
+use super::programs::{Programs, Roots};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 use crate::formula::separate::separate;
 use crate::law::Law;
@@ -101,6 +102,9 @@ pub struct Model {
     pub projection: Projection,
     /// Free parameters in which f itself is linear: floors and amplitudes, which have no default box.
     pub amplitudes: Vec<usize>,
+    /// The floor: the amplitude that is simply added to f. Raising it makes any prediction positive.
+    pub floor: Option<usize>,
+    pub programs: Programs,
     /// Whether f is linear in amplitudes with no offset left, so that y may be rescaled freely in linear space.
     pub homogeneous: bool,
 }
@@ -136,7 +140,7 @@ impl Model {
         let mut centred: Vec<Id> = Vec::new();
         let unconstrained =
             free.iter().enumerate().filter(|(_, j)| !constrained[**j]).fold(0, |set, (i, _)| set | 1 << i);
-        let Centred { prediction, scale, amplitudes, homogeneous } =
+        let Centred { prediction, scale, amplitudes, floor, homogeneous } =
             centre(&mut graph, prediction, unconstrained, free.len(), raw_inputs, &mut centred);
 
         let chart = |graph: &mut Graph, space: Space| {
@@ -188,20 +192,23 @@ impl Model {
             image: HashMap::new(),
         };
         let prediction = lift.node(own);
-        let gradient = gradient.into_iter().map(|id| lift.node(id)).collect();
-        let hessian = hessian.into_iter().map(|id| lift.node(id)).collect();
+        let gradient: Vec<Id> = gradient.into_iter().map(|id| lift.node(id)).collect();
+        let hessian: Vec<Id> = hessian.into_iter().map(|id| lift.node(id)).collect();
         let projection = Projection {
             basis: projection.basis.iter().map(|&id| lift.node(id)).collect(),
             offset: lift.node(projection.offset),
             ..projection
         };
-        let scale = scale.into_iter().map(|id| id.map(|id| lift.node(id))).collect();
-        let Lift { inputs, target, .. } = lift;
+        let scale: Vec<Option<Id>> = scale.into_iter().map(|id| id.map(|id| lift.node(id))).collect();
+        let Lift { inputs, target: mut lifted, .. } = lift;
+        let roots =
+            Roots { projection: &projection, prediction, gradient: &gradient, hessian: &hessian, scale: &scale };
+        let programs = Programs::compile(&mut lifted, roots);
         Model {
             space,
             inputs,
             raw: graph,
-            graph: target,
+            graph: lifted,
             free,
             roles,
             coordinates,
@@ -211,6 +218,8 @@ impl Model {
             hessian,
             projection,
             amplitudes,
+            floor,
+            programs,
             homogeneous,
         }
     }
@@ -226,13 +235,6 @@ impl Model {
     pub fn encode(&self, theta: &[f64], centres: &[f64]) -> Vec<f64> {
         let scale = |j: usize| self.scale[j].map_or(1.0, |k| self.graph.evaluate(k, centres, theta));
         (0..self.len()).map(|j| self.coordinates[j].encode(theta[j] / scale(j))).collect()
-    }
-
-    /// Nodes of ∂K_j/∂θ_i for the covariance of decoded parameters; made on demand, since they extend the graph.
-    pub fn scale_slopes(&mut self) -> Vec<Vec<Option<Id>>> {
-        (0..self.len())
-            .map(|j| (0..self.len()).map(|i| self.scale[j].map(|k| self.graph.differentiate(k, i))).collect())
-            .collect()
     }
 }
 
@@ -267,6 +269,7 @@ struct Centred {
     prediction: Id,
     scale: Vec<Option<Id>>,
     amplitudes: Vec<usize>,
+    floor: Option<usize>,
     homogeneous: bool,
 }
 
@@ -281,6 +284,8 @@ fn centre(
 ) -> Centred {
     let separation = separate(graph, prediction, u64::MAX);
     let homogeneous = graph.constant_value(separation.offset) == Some(0.0);
+    let one = graph.constant(1.0);
+    let floor = separation.basis.iter().position(|&basis| basis == one).map(|l| separation.linear[l]);
     let mut scale = vec![None; parameters];
     let mut sum = separation.offset;
     for (&j, &basis) in separation.linear.iter().zip(&separation.basis) {
@@ -296,7 +301,7 @@ fn centre(
         sum = graph.add(sum, term);
     }
     // A linear parameter inside another's scale would make the scale depend on what is projected; separation excludes it.
-    Centred { prediction: sum, scale, amplitudes: separation.linear, homogeneous }
+    Centred { prediction: sum, scale, amplitudes: separation.linear, floor, homogeneous }
 }
 
 /// `basis = tame / K`: what depends on parameters alone is taken out of the exponential, and measured inputs in it are

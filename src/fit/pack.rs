@@ -629,7 +629,7 @@ mod tests {
             let error = Plan::new(bind(), objective, &controls, Weighting::Even, false, &columns).expect_err(message);
             assert!(error.to_string().contains(message), "{error}");
         }
-        let named = [NamedControl { parameter: "q".into(), control: Control::default() }];
-        assert!(check_names(&named, &[bind()]).expect_err("no q").to_string().contains("did you mean p?"));
+        let named = [NamedControl { parameter: "P".into(), control: Control::default() }];
+        assert!(check_names(&named, &[bind()]).expect_err("no P").to_string().contains("did you mean p?"));
     }
 }

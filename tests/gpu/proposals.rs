@@ -2,10 +2,12 @@
 
 use libtest_mimic::Failed;
 use sweepfit::curves::CurveBatch;
+use sweepfit::fit::cpu::Cpu;
 use sweepfit::fit::gpu::Gpu;
+use sweepfit::fit::judge::judge;
 use sweepfit::fit::pack::{Plan, Weighting};
 use sweepfit::fit::problem::Problem;
-use sweepfit::fit::{Backend, Loss, Objective, Proposals, Space};
+use sweepfit::fit::{Backend, Loss, Objective, Proposals, Space, Status};
 use sweepfit::law::{Law, Mapping};
 
 /// xorshift: the same curves on every machine.
@@ -372,4 +374,43 @@ pub fn curves_do_not_see_their_neighbours(gpu: &Gpu) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Relative difference of parameters and objectives after the judge.
+const AGREEMENT: f64 = 1e-6;
+
+pub fn judged_answers_are_those_of_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let mut failures = Vec::new();
+    for case in &CASES {
+        for space in [Space::Log, Space::Linear] {
+            for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
+                let plan = plan(case, space, loss);
+                let (batch, _) = batch(case, CURVES, 0.01, 0.0);
+                let packed = plan.pack(&batch);
+                let problem = &packed.problem;
+                let ours = judge(problem, &propose(gpu, problem)?, false);
+                let theirs = judge(problem, &Cpu.propose(problem)?, false);
+                let p = problem.model.len();
+                for curve in 0..problem.len() {
+                    let label = format!("{} {space:?} {loss:?} curve {curve}", case.law);
+                    let (a, b) = (ours.status[curve], theirs.status[curve]);
+                    let (f, g) = (ours.objective[curve], theirs.objective[curve]);
+                    if a != Status::Converged || b != Status::Converged {
+                        failures.push(format!("{label}: {a:?} with {f:e}, the CPU has {b:?} with {g:e}"));
+                        continue;
+                    }
+                    let range = curve * p..(curve + 1) * p;
+                    let apart = ours.parameters[range.clone()]
+                        .iter()
+                        .zip(&theirs.parameters[range])
+                        .map(|(a, b)| (a - b).abs() / b.abs())
+                        .fold((f - g).abs() / g, f64::max);
+                    if !(apart <= AGREEMENT) {
+                        failures.push(format!("{label}: objectives {f:e}, on the CPU {g:e}; apart by {apart:.1e}"));
+                    }
+                }
+            }
+        }
+    }
+    told(failures)
 }

@@ -16,11 +16,13 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// One adapter, as `sweepfit devices` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adapter {
+    /// What the driver calls it.
     pub name: String,
     /// Vulkan, Metal, Dx12 or Gl.
     pub backend: String,
     /// Discrete, integrated or virtual GPU, software, other.
     pub kind: &'static str,
+    /// The driver's name and version, where the backend tells.
     pub driver: String,
     /// Whether it is a GPU, which `auto` may take, and not a program.
     pub hardware: bool,

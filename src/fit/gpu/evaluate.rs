@@ -12,7 +12,9 @@ use crate::formula::graph::{Graph, Id};
 /// A node's value at one point, and whether the device vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluated {
+    /// The value; meaningless where it is not trusted.
     pub value: f32,
+    /// Whether every argument was in its operator's domain and every magnitude within f32's.
     pub trusted: bool,
 }
 

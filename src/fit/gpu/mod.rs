@@ -13,11 +13,12 @@ pub mod program;
 pub use device::{Adapter, adapters};
 
 use super::problem::Problem;
+use super::search::MOST_BASINS;
 use super::{Backend, Proposals};
 use crate::error::{Error, Result};
 use device::{Device, STORAGE_BUFFERS, workgroups};
 use lay::{Laid, Layer};
-use program::{ITERATIONS, ItemStatus, Layout, MOST_BASINS, Program, WORKGROUP};
+use program::{ITERATIONS, ItemStatus, Layout, Program, WORKGROUP};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,10 +27,13 @@ use std::time::{Duration, Instant};
 /// Where the time of [`Gpu::propose`] went, summed since the last [`Gpu::take_timings`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timings {
+    /// Chunks that went to the device.
     pub chunks: usize,
+    /// Curves in them.
     pub curves: usize,
-    /// Basins that were refined, and how many of them ran out of iterations.
+    /// Basins that were refined.
     pub basins_refined: usize,
+    /// How many of those ran out of iterations.
     pub unfinished: usize,
     /// Writing the program and compiling pipelines, once per model.
     pub compile: Duration,
@@ -41,11 +45,13 @@ pub struct Timings {
     pub wait: Duration,
     /// Host: reading results and telling proposals apart.
     pub collect: Duration,
-    /// Device, where it has timestamps, else zero.
+    /// Device, where it has timestamps, else zero: the search.
     pub search: Duration,
+    /// Device: finding basins.
     pub basins: Duration,
+    /// Device: starting the descents.
     pub begin: Duration,
-    /// The last dispatch of each chunk only, where long curves need several.
+    /// Device: the descents. The last dispatch of each chunk only, where long curves need several.
     pub refine: Duration,
 }
 
@@ -158,6 +164,14 @@ impl Gpu {
     /// Rows of a curve beyond which it gets no proposal here.
     pub fn most_rows(&self) -> usize {
         self.budget.rows
+    }
+
+    /// The curves that are open and got no proposal: the host's own search takes them.
+    pub fn left_to_host(problem: &Problem, proposals: &Proposals) -> Vec<usize> {
+        (0..problem.len())
+            .filter(|&curve| problem.status[curve].is_none())
+            .filter(|&curve| proposals.offsets[curve] == proposals.offsets[curve + 1])
+            .collect()
     }
 
     /// Every adapter, best first.

@@ -6,11 +6,10 @@ use super::algebra::{column_sizes, normal_equations, orthogonalisation, row_inpu
 use crate::evaluate::wgsl::{Function, OPERATORS, literal};
 use crate::fit::model::{Coordinate, Model};
 use crate::fit::problem::Grid;
+use crate::fit::search::MOST_BASINS;
 use crate::fit::{Loss, Space};
 use std::fmt::Write;
 
-/// Most basins of one curve that are refined and proposed.
-pub const MOST_BASINS: usize = 8;
 /// Invocations in a workgroup: two warps of the widest common hardware, and small enough for every register file.
 pub const WORKGROUP: u32 = 64;
 /// Levenberg–Marquardt trials of one basin; a basin that needs more is proposed as it stands.
@@ -40,7 +39,9 @@ pub enum ItemStatus {
 /// How many numbers lie where; the constants of the shaders are written from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
+    /// Coordinates of the model.
     pub coordinates: usize,
+    /// Inputs of a row.
     pub inputs: usize,
     /// Whether rows carry a second response and weight for the projection's space.
     pub proxy: bool,
@@ -85,9 +86,13 @@ impl Layout {
 /// The kernels of one model, in the order in which they run; the last one as often as it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Program {
+    /// The projected objective at every grid point.
     pub search: String,
+    /// The lowest grid points of every curve.
     pub basins: String,
+    /// The start of every basin's descent.
     pub begin: String,
+    /// The descent.
     pub refine: String,
 }
 

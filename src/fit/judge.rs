@@ -1,0 +1,1031 @@
+//! Judge: the one audited path that decides, in f64, for every backend.
+//!
+//! In: a problem and the proposals of a backend. Out: per curve the status, the parameters and their statistics. From each
+//! proposal a damped Newton iteration on the exact objective runs eight starts at a time; the best end point of a curve
+//! wins. The last steps are full Newton steps with the exact Hessian, accepted on the norm of the gradient: the objective
+//! itself stalls at the square root of the rounding.
+
+use super::cpu::CURVES_PER_TASK;
+use super::lanes::{Gathered, at, each, factorise, largest_eigenvalue, pair, solve_lower, solve_upper, triangle};
+use super::problem::Problem;
+use super::{Loss, Proposals, Space, Status};
+use crate::evaluate::elementary::{self, fused};
+use crate::evaluate::instruction_set::kernel_versions;
+use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch, Tape};
+use rayon::prelude::*;
+
+/// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
+pub const STEP_TOLERANCE: f64 = 1e-9;
+/// Steps this small hand over from damped steps to full Newton steps.
+const HAND_OVER: f64 = 1e-2;
+/// Evaluations per start; robust fits of flat valleys need some hundred.
+const MOST_STEPS: usize = 400;
+/// Failed Newton steps (the gradient grew) after which a start is given up as it stands.
+const MOST_FAILURES: usize = 40;
+/// A scaled pivot below this makes a matrix singular to working precision.
+const SINGULAR: f64 = 1e-14;
+/// Two end points are one basin if their objectives agree to this share and their coordinates to [`SAME_PLACE`].
+const SAME_DEPTH: f64 = 1e-7;
+const SAME_PLACE: f64 = 1e-3;
+
+/// The verdicts on all curves of a problem, structure of arrays. NaN stands for null.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdicts {
+    pub status: Vec<Status>,
+    pub points: Vec<u32>,
+    /// Free parameter j of curve i at `i * p + j`; θ, not z.
+    pub parameters: Vec<f64>,
+    pub standard_errors: Vec<f64>,
+    pub objective: Vec<f64>,
+    pub rmse: Vec<f64>,
+    pub r2: Vec<f64>,
+    pub aicc: Vec<f64>,
+    pub bic: Vec<f64>,
+    /// Distinct local minima seen; 0 where there was no fit.
+    pub basins: Vec<u32>,
+    pub basin_gap: Vec<f64>,
+    pub condition: Vec<f64>,
+    /// Bit j: free parameter j is held by its box.
+    pub pinned: Vec<u64>,
+}
+
+/// Decides on every curve. `unit_weights` says that the weights are 1/σ² of known σ, so that s² = 1.
+pub fn judge(problem: &Problem, proposals: &Proposals, unit_weights: bool) -> Verdicts {
+    let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
+    let parts: Vec<Verdicts> = tasks
+        .par_iter()
+        .map_init(Workspace::default, |workspace, &first| {
+            judge_curves(problem, proposals, unit_weights, first..problem.len().min(first + CURVES_PER_TASK), workspace)
+        })
+        .collect();
+    let mut all = Verdicts::default();
+    for part in parts {
+        all.append(part);
+    }
+    all
+}
+
+impl Verdicts {
+    fn unfitted(problem: &Problem, curves: std::ops::Range<usize>) -> Verdicts {
+        let (count, p) = (curves.len(), problem.model.len());
+        let null = vec![f64::NAN; count];
+        Verdicts {
+            status: curves.clone().map(|curve| problem.status[curve].unwrap_or(Status::NonFinite)).collect(),
+            points: curves.map(|curve| problem.points(curve) as u32).collect(),
+            parameters: vec![f64::NAN; count * p],
+            standard_errors: vec![f64::NAN; count * p],
+            objective: null.clone(),
+            rmse: null.clone(),
+            r2: null.clone(),
+            aicc: null.clone(),
+            bic: null.clone(),
+            basins: vec![0; count],
+            basin_gap: null.clone(),
+            condition: null,
+            pinned: vec![0; count],
+        }
+    }
+
+    fn append(&mut self, mut other: Verdicts) {
+        self.status.append(&mut other.status);
+        self.points.append(&mut other.points);
+        self.parameters.append(&mut other.parameters);
+        self.standard_errors.append(&mut other.standard_errors);
+        self.objective.append(&mut other.objective);
+        self.rmse.append(&mut other.rmse);
+        self.r2.append(&mut other.r2);
+        self.aicc.append(&mut other.aicc);
+        self.bic.append(&mut other.bic);
+        self.basins.append(&mut other.basins);
+        self.basin_gap.append(&mut other.basin_gap);
+        self.condition.append(&mut other.condition);
+        self.pinned.append(&mut other.pinned);
+    }
+}
+
+/// One start on its way to a minimum.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    curve: usize,
+    /// Position among the proposals.
+    proposal: usize,
+}
+
+/// Where a start ended.
+#[derive(Debug, Clone)]
+struct End {
+    curve: usize,
+    z: Vec<f64>,
+    objective: f64,
+    converged: bool,
+    singular: bool,
+    pinned: u64,
+}
+
+fn judge_curves(
+    problem: &Problem,
+    proposals: &Proposals,
+    unit_weights: bool,
+    curves: std::ops::Range<usize>,
+    workspace: &mut Workspace,
+) -> Verdicts {
+    let first = curves.start;
+    let mut verdicts = Verdicts::unfitted(problem, curves.clone());
+    let mut starts: Vec<Start> = curves
+        .filter(|&curve| problem.status[curve].is_none())
+        .flat_map(|curve| {
+            (proposals.offsets[curve]..proposals.offsets[curve + 1]).map(move |proposal| Start { curve, proposal })
+        })
+        .collect();
+    // Packs of like length waste no lanes; a stable sort keeps a curve's starts together.
+    starts.sort_by_key(|start| problem.points(start.curve));
+    let mut ends: Vec<End> = Vec::with_capacity(starts.len());
+    for pack in starts.chunks(LANES) {
+        descend(problem, proposals, pack, workspace, &mut ends);
+    }
+    ends.sort_by(|a, b| a.curve.cmp(&b.curve).then(a.objective.total_cmp(&b.objective)));
+    let mut best: Vec<End> = Vec::new();
+    for group in ends.chunk_by(|a, b| a.curve == b.curve) {
+        let reached: Vec<&End> = group.iter().filter(|end| end.objective.is_finite()).collect();
+        let Some(winner) = choose(&reached) else { continue };
+        let slot = winner.curve - first;
+        let others = distinct(&reached, winner);
+        verdicts.basins[slot] = 1 + others.len() as u32;
+        if let Some(second) = others.first() {
+            verdicts.basin_gap[slot] = (second.objective - winner.objective) / winner.objective.max(f64::MIN_POSITIVE);
+        }
+        best.push(winner.clone());
+    }
+    best.sort_by_key(|end| problem.points(end.curve));
+    for pack in best.chunks(LANES) {
+        describe(problem, unit_weights, pack, first, workspace, &mut verdicts);
+    }
+    verdicts
+}
+
+/// The lowest end; among ends of equal depth a converged one is preferred to one that stopped on the way.
+fn choose<'a>(ends: &[&'a End]) -> Option<&'a End> {
+    let lowest = ends.first()?;
+    let level = |end: &&&End| end.objective <= lowest.objective * (1.0 + 1e-12);
+    Some(ends.iter().filter(level).find(|end| end.converged).unwrap_or(lowest))
+}
+
+/// Local minima other than the winner's, one per place, best first.
+fn distinct<'a>(ends: &[&'a End], winner: &'a End) -> Vec<&'a End> {
+    let mut kept: Vec<&End> = vec![winner];
+    for end in ends.iter().filter(|end| end.converged) {
+        let same = |known: &&End| {
+            let depth =
+                (end.objective - known.objective).abs() <= SAME_DEPTH * known.objective.abs() + f64::MIN_POSITIVE;
+            let place =
+                end.z.iter().zip(&known.z).all(|(a, b)| (a - b).abs() <= SAME_PLACE * a.abs().max(b.abs()).max(1e-6));
+            depth || place
+        };
+        if !kept.iter().any(same) {
+            kept.push(end);
+        }
+    }
+    kept.split_off(1)
+}
+
+/// Memory of the judge, reused from pack to pack.
+#[derive(Debug, Default)]
+struct Workspace {
+    gathered: Gathered,
+    scratch: Scratch,
+    /// Of one block: residual, w ψ(r), and the curvature weights inside and outside of Huber's zone.
+    residual: Vec<f64>,
+    pull: Vec<f64>,
+    inside: Vec<f64>,
+    outside: Vec<f64>,
+    weighted: Vec<f64>,
+}
+
+/// The objective and its derivatives at one point per lane.
+#[derive(Debug, Clone)]
+struct Evaluation {
+    objective: Lane,
+    /// Σ r² over the points used, unweighted.
+    squares: Lane,
+    /// −∂objective/∂z
+    descent: Vec<Lane>,
+    /// Σ w ψ'(r) J Jᵀ: Gauss–Newton.
+    gauss: Vec<Lane>,
+    /// Σ w ψ(r)/r J Jᵀ over the points outside Huber's quadratic zone: what reweighted least squares would add.
+    robust: Vec<Lane>,
+    /// −Σ w ψ(r) ∂²h
+    second: Vec<Lane>,
+}
+
+impl Evaluation {
+    fn new(p: usize) -> Evaluation {
+        let zero = [0.0; LANES];
+        Evaluation {
+            objective: zero,
+            squares: zero,
+            descent: vec![zero; p],
+            gauss: vec![zero; triangle(p)],
+            robust: vec![zero; triangle(p)],
+            second: vec![zero; triangle(p)],
+        }
+    }
+
+    /// Takes over lane values of `other` where `take` says so.
+    #[inline(always)]
+    fn accept(&mut self, other: &Evaluation, take: &[bool; LANES]) {
+        let merge = |mine: &mut Lane, theirs: &Lane| {
+            for i in 0..LANES {
+                mine[i] = if take[i] { theirs[i] } else { mine[i] };
+            }
+        };
+        merge(&mut self.objective, &other.objective);
+        merge(&mut self.squares, &other.squares);
+        for (mine, theirs) in [
+            (&mut self.descent, &other.descent),
+            (&mut self.gauss, &other.gauss),
+            (&mut self.robust, &other.robust),
+            (&mut self.second, &other.second),
+        ] {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                merge(mine, theirs);
+            }
+        }
+    }
+}
+
+/// Evaluates objective, gradient and curvature at `z`; `tape` is the model's slope or curvature program.
+#[inline(always)]
+fn evaluate<const FMA: bool>(
+    problem: &Problem,
+    loss: Loss,
+    tape: &Tape,
+    z: &[Lane],
+    workspace: &mut Workspace,
+    into: &mut Evaluation,
+) {
+    let p = problem.model.len();
+    let second_order = tape.outputs() > 1 + p;
+    let Workspace { gathered, scratch, residual, pull, inside, outside, weighted } = workspace;
+    for buffer in [&mut *residual, pull, inside, outside, weighted] {
+        buffer.resize(LANES * POINTS, 0.0);
+    }
+    let zero = [0.0; LANES];
+    into.objective = zero;
+    into.squares = zero;
+    into.descent.fill(zero);
+    into.gauss.fill(zero);
+    into.robust.fill(zero);
+    into.second.fill(zero);
+    tape.prepare::<FMA>(scratch, z);
+    for first in (0..gathered.points).step_by(POINTS) {
+        let points = POINTS.min(gathered.points - first);
+        tape.run::<FMA>(scratch, &gathered.inputs, gathered.stride, first, points);
+        let output = |slot: usize| tape.output(slot, scratch, &gathered.inputs, gathered.stride, first, points);
+        let length = points * LANES;
+        let block = first * LANES..first * LANES + length;
+        let (t, w) = (&gathered.response[block.clone()], &gathered.weight[block]);
+        let h = output(0);
+        match loss {
+            Loss::Squares => {
+                for point in (0..length).step_by(LANES) {
+                    for i in 0..LANES {
+                        let at = point + i;
+                        let r = t[at] - h[at];
+                        let counted = if w[at] > 0.0 { r } else { 0.0 };
+                        pull[at] = w[at] * r;
+                        into.squares[i] = fused::<FMA>(counted, counted, into.squares[i]);
+                        into.objective[i] = fused::<FMA>(0.5 * pull[at], r, into.objective[i]);
+                    }
+                }
+            }
+            Loss::Huber { delta } => {
+                for point in (0..length).step_by(LANES) {
+                    for i in 0..LANES {
+                        let at = point + i;
+                        let r = t[at] - h[at];
+                        let counted = if w[at] > 0.0 { r } else { 0.0 };
+                        let psi = if r > delta {
+                            delta
+                        } else if r < -delta {
+                            -delta
+                        } else {
+                            r
+                        };
+                        let far = r.abs() > delta;
+                        pull[at] = w[at] * psi;
+                        inside[at] = if far { 0.0 } else { w[at] };
+                        outside[at] = if far { w[at] * delta / r.abs() } else { 0.0 };
+                        into.squares[i] = fused::<FMA>(counted, counted, into.squares[i]);
+                        into.objective[i] = fused::<FMA>(pull[at], r - 0.5 * psi, into.objective[i]);
+                    }
+                }
+            }
+        }
+        let curvature = if loss == Loss::Squares { w } else { &inside[..length] };
+        for j in 0..p {
+            let jacobian = output(1 + j);
+            add(&mut into.descent[j], super::lanes::dot::<FMA>(jacobian, &pull[..length]));
+            for (weighted, (&jacobian, &curvature)) in weighted.iter_mut().zip(jacobian.iter().zip(curvature)) {
+                *weighted = jacobian * curvature;
+            }
+            for k in 0..=j {
+                add(&mut into.gauss[at(j, k)], super::lanes::dot::<FMA>(&weighted[..length], output(1 + k)));
+            }
+            if loss != Loss::Squares {
+                for (weighted, (&jacobian, &outside)) in
+                    weighted.iter_mut().zip(jacobian.iter().zip(&outside[..length]))
+                {
+                    *weighted = jacobian * outside;
+                }
+                for k in 0..=j {
+                    add(&mut into.robust[at(j, k)], super::lanes::dot::<FMA>(&weighted[..length], output(1 + k)));
+                }
+            }
+        }
+        if second_order {
+            for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
+                let product = super::lanes::dot::<FMA>(output(1 + p + slot), &pull[..length]);
+                add(&mut into.second[position], each(|i| -product[i]));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(sum: &mut Lane, part: Lane) {
+    *sum = each(|i| sum[i] + part[i]);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    /// Levenberg–Marquardt: the step has to lower the objective.
+    Damped,
+    /// Full Newton: the step has to lower the gradient.
+    Newton,
+    Done,
+}
+
+kernel_versions!(
+    /// Follows up to eight starts to their minima.
+    fn descend(problem: &Problem, proposals: &Proposals, pack: &[Start], workspace: &mut Workspace, ends: &mut Vec<End>) = descend_generic;
+);
+
+#[inline(always)]
+fn descend_generic<const FMA: bool>(
+    problem: &Problem,
+    proposals: &Proposals,
+    pack: &[Start],
+    workspace: &mut Workspace,
+    ends: &mut Vec<End>,
+) {
+    let model = problem.model;
+    let p = model.len();
+    let lane_start = |lane: usize| pack[lane.min(pack.len() - 1)];
+    let curves: Vec<usize> = pack.iter().map(|start| start.curve).collect();
+    workspace.gathered.gather(problem, &curves);
+    let mut z: Vec<Lane> =
+        (0..p).map(|j| each(|lane| proposals.coordinates[lane_start(lane).proposal * p + j])).collect();
+    let bound = |bounds: &[f64], j: usize| each(|lane| bounds[lane_start(lane).curve * p + j]);
+    let lower: Vec<Lane> = (0..p).map(|j| bound(&problem.lower, j)).collect();
+    let upper: Vec<Lane> = (0..p).map(|j| bound(&problem.upper, j)).collect();
+    for j in 0..p {
+        z[j] = each(|i| z[j][i].max(lower[j][i]).min(upper[j][i]));
+    }
+    let mut here = Evaluation::new(p);
+    let mut there = Evaluation::new(p);
+    let size = response_size::<FMA>(problem, &workspace.gathered);
+    evaluate::<FMA>(problem, problem.loss, &model.programs.slope, &z, workspace, &mut here);
+    lift_floor::<FMA>(problem, &mut z, &upper, workspace, &mut here);
+
+    let robust = problem.loss != Loss::Squares;
+    let mut mode: [Mode; LANES] =
+        std::array::from_fn(
+            |i| if i < pack.len() && here.objective[i].is_finite() { Mode::Damped } else { Mode::Done },
+        );
+    let mut converged = [false; LANES];
+    let mut singular = [false; LANES];
+    let mut failures = [0usize; LANES];
+    let mut damping: Lane = [if robust { 1e-1 } else { 1e-3 }; LANES];
+    let mut second_known = [false; LANES];
+    let (mut matrix, mut step) = (vec![[0.0; LANES]; triangle(p)], vec![[0.0; LANES]; p]);
+    let mut trial = z.clone();
+    let mut held = vec![[false; LANES]; p];
+    for _ in 0..MOST_STEPS {
+        if mode.iter().all(|&mode| mode == Mode::Done) {
+            break;
+        }
+        // Newton lanes need second derivatives at where they stand.
+        if (0..LANES).any(|i| mode[i] == Mode::Newton && !second_known[i]) {
+            evaluate::<FMA>(problem, problem.loss, &model.programs.curvature, &z, workspace, &mut there);
+            let take = std::array::from_fn(|i| mode[i] == Mode::Newton && !second_known[i]);
+            here.accept(&there, &take);
+            second_known = std::array::from_fn(|i| second_known[i] || take[i]);
+        }
+        for j in 0..p {
+            for i in 0..LANES {
+                let outward = z[j][i] <= lower[j][i] && here.descent[j][i] <= 0.0
+                    || z[j][i] >= upper[j][i] && here.descent[j][i] >= 0.0;
+                held[j][i] = outward;
+            }
+        }
+        // Unit scaling by the curvature that is always there.
+        let scale: Vec<Lane> = (0..p)
+            .map(|j| {
+                let (gauss, outer) = (here.gauss[at(j, j)], here.robust[at(j, j)]);
+                each(|i| if gauss[i] + outer[i] > 0.0 { 1.0 / (gauss[i] + outer[i]).sqrt() } else { 0.0 })
+            })
+            .collect();
+        for _attempt in 0..2 {
+            for j in 0..p {
+                for k in 0..=j {
+                    let (gauss, outer, second) = (here.gauss[at(j, k)], here.robust[at(j, k)], here.second[at(j, k)]);
+                    matrix[at(j, k)] = each(|i| {
+                        let newton = mode[i] == Mode::Newton;
+                        let share = if newton { 0.0 } else { (30.0 * damping[i]).min(1.0) };
+                        let curvature = gauss[i] + share * outer[i] + if newton { second[i] } else { 0.0 };
+                        let diagonal = if j != k {
+                            0.0
+                        } else if newton {
+                            0.0
+                        } else {
+                            damping[i]
+                        };
+                        let free = !held[j][i] && !held[k][i];
+                        let unit = if j == k { 1.0 } else { 0.0 };
+                        if free { curvature * scale[j][i] * scale[k][i] + diagonal } else { unit }
+                    });
+                }
+                step[j] = each(|i| if held[j][i] { 0.0 } else { here.descent[j][i] * scale[j][i] });
+            }
+            let least = factorise::<FMA>(&mut matrix, p, 0.0);
+            let mut retry = false;
+            for i in 0..LANES {
+                if mode[i] == Mode::Newton && least[i] <= SINGULAR {
+                    // Not positive definite here: back to damped steps.
+                    mode[i] = Mode::Damped;
+                    singular[i] = true;
+                    failures[i] += 1;
+                    damping[i] = damping[i].max(1e-3);
+                    retry = true;
+                } else if mode[i] == Mode::Newton {
+                    singular[i] = false;
+                }
+            }
+            if !retry {
+                break;
+            }
+        }
+        solve_lower::<FMA>(&matrix, &mut step);
+        solve_upper::<FMA>(&matrix, &mut step);
+        let mut relative = [0.0f64; LANES];
+        for j in 0..p {
+            for i in 0..LANES {
+                let wanted = step[j][i] * scale[j][i];
+                let reached = (z[j][i] + wanted).max(lower[j][i]).min(upper[j][i]);
+                trial[j][i] = if mode[i] == Mode::Done { z[j][i] } else { reached };
+                let unit = z[j][i].abs().max(size[i] * scale[j][i]);
+                let share = (trial[j][i] - z[j][i]).abs() / unit.max(f64::MIN_POSITIVE);
+                relative[i] = if share > relative[i] || share.is_nan() { share } else { relative[i] };
+            }
+        }
+        let tape = if mode.contains(&Mode::Newton) { &model.programs.curvature } else { &model.programs.slope };
+        let with_second = mode.contains(&Mode::Newton);
+        evaluate::<FMA>(problem, problem.loss, tape, &trial, workspace, &mut there);
+        let mut take = [false; LANES];
+        for i in 0..LANES {
+            match mode[i] {
+                Mode::Done => {}
+                Mode::Damped => {
+                    let lower_now = there.objective[i] < here.objective[i];
+                    if lower_now {
+                        take[i] = true;
+                        damping[i] = (damping[i] * 0.1).max(1e-12);
+                    } else {
+                        damping[i] *= 8.0;
+                    }
+                    let stalled = !lower_now && (relative[i] <= STEP_TOLERANCE || damping[i] > 1e12);
+                    if relative[i] <= HAND_OVER && lower_now || stalled {
+                        mode[i] = Mode::Newton;
+                    }
+                    if stalled {
+                        failures[i] += 1;
+                        damping[i] = 1e-3;
+                    }
+                }
+                Mode::Newton => {
+                    let smaller = norm(&there, &scale, &held, i) <= norm(&here, &scale, &held, i);
+                    let sane = there.objective[i] <= here.objective[i] * (1.0 + 1e-6) + f64::MIN_POSITIVE;
+                    if relative[i] <= STEP_TOLERANCE && there.objective[i].is_finite() {
+                        take[i] = smaller;
+                        converged[i] = true;
+                        mode[i] = Mode::Done;
+                    } else if smaller && sane {
+                        take[i] = true;
+                    } else {
+                        mode[i] = Mode::Damped;
+                        damping[i] = (damping[i] * 4.0).clamp(1e-6, 1.0);
+                        failures[i] += 1;
+                    }
+                }
+            }
+            if failures[i] > MOST_FAILURES && mode[i] != Mode::Done {
+                mode[i] = Mode::Done;
+            }
+            if take[i] {
+                second_known[i] = with_second;
+            }
+        }
+        for j in 0..p {
+            z[j] = each(|i| if take[i] { trial[j][i] } else { z[j][i] });
+        }
+        here.accept(&there, &take);
+    }
+    for (lane, start) in pack.iter().enumerate() {
+        let mut pinned = 0u64;
+        for j in 0..p {
+            let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
+            pinned |= u64::from(on_bound && held[j][lane]) << j;
+        }
+        ends.push(End {
+            curve: start.curve,
+            z: (0..p).map(|j| z[j][lane]).collect(),
+            objective: if here.objective[lane].is_finite() { here.objective[lane] } else { f64::INFINITY },
+            converged: converged[lane],
+            singular: singular[lane],
+            pinned,
+        });
+    }
+}
+
+/// Largest component of the gradient over the free coordinates, in units of the curvature.
+#[inline(always)]
+fn norm(evaluation: &Evaluation, scale: &[Lane], held: &[[bool; LANES]], lane: usize) -> f64 {
+    let mut largest = 0.0f64;
+    for (j, descent) in evaluation.descent.iter().enumerate() {
+        let component = if held[j][lane] { 0.0 } else { (descent[lane] * scale[j][lane]).abs() };
+        largest = if component > largest || component.is_nan() { component } else { largest };
+    }
+    largest
+}
+
+/// What a coordinate has to move the prediction by to count: the weighted size of the response, of one in log space.
+#[inline(always)]
+fn response_size<const FMA: bool>(problem: &Problem, gathered: &Gathered) -> Lane {
+    let mut sum = [0.0; LANES];
+    for (t, w) in gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES)) {
+        let unit = if problem.model.space == Space::Log { 1.0 } else { 0.0 };
+        sum = each(|i| fused::<FMA>(w[i], t[i] * t[i] + unit, sum[i]));
+    }
+    each(|i| sum[i].sqrt())
+}
+
+/// Where a start in log space predicts something that has no logarithm, blends it with a flat curve at the geometric mean
+/// of the response until it does not: the floor rises, the amplitudes shrink.
+#[inline(always)]
+fn lift_floor<const FMA: bool>(
+    problem: &Problem,
+    z: &mut [Lane],
+    upper: &[Lane],
+    workspace: &mut Workspace,
+    here: &mut Evaluation,
+) {
+    let model = problem.model;
+    let (Space::Log, Some(floor)) = (model.space, model.floor) else { return };
+    if here.objective.iter().all(|objective| objective.is_finite()) {
+        return;
+    }
+    let gathered = &workspace.gathered;
+    let (mut sum, mut weight) = ([0.0; LANES], [0.0; LANES]);
+    for (t, w) in gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES)) {
+        sum = each(|i| sum[i] + w[i] * t[i]);
+        weight = each(|i| weight[i] + w[i]);
+    }
+    let level = each(|i| elementary::exp::<FMA>(sum[i] / weight[i]));
+    let original = z.to_vec();
+    let mut there = here.clone();
+    for share in [0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999] {
+        let missing: [bool; LANES] = std::array::from_fn(|i| !here.objective[i].is_finite());
+        if !missing.contains(&true) {
+            return;
+        }
+        for &j in &model.amplitudes {
+            let goal = if j == floor { level } else { [0.0; LANES] };
+            z[j] = each(|i| {
+                if missing[i] {
+                    (original[j][i] + share * (goal[i] - original[j][i])).min(upper[j][i])
+                } else {
+                    z[j][i]
+                }
+            });
+        }
+        evaluate::<FMA>(problem, problem.loss, &model.programs.slope, z, workspace, &mut there);
+        here.accept(&there, &missing);
+    }
+}
+
+kernel_versions!(
+    /// Writes parameters and statistics of up to eight curves.
+    fn describe(problem: &Problem, unit_weights: bool, pack: &[End], first: usize, workspace: &mut Workspace, verdicts: &mut Verdicts) = describe_generic;
+);
+
+#[inline(always)]
+fn describe_generic<const FMA: bool>(
+    problem: &Problem,
+    unit_weights: bool,
+    pack: &[End],
+    first: usize,
+    workspace: &mut Workspace,
+    verdicts: &mut Verdicts,
+) {
+    let model = problem.model;
+    let p = model.len();
+    let end = |lane: usize| &pack[lane.min(pack.len() - 1)];
+    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+    workspace.gathered.gather(problem, &curves);
+    let z: Vec<Lane> = (0..p).map(|j| each(|lane| end(lane).z[j])).collect();
+    let mut here = Evaluation::new(p);
+    let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
+    evaluate::<FMA>(problem, problem.loss, tape, &z, workspace, &mut here);
+    let total = total_squares::<FMA>(&workspace.gathered);
+    let explained = weighted_squares::<FMA>(problem, &here, &z, workspace);
+
+    let decoded = decode::<FMA>(problem, pack, &z, workspace);
+    // Pinned parameters leave the system: unit row and column.
+    let free = |j: usize, i: usize| end(i).pinned >> j & 1 == 0;
+    let curvature: Vec<Lane> = (0..triangle(p))
+        .map(|k| each(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
+        .collect();
+    let (inverse, least) = inverse::<FMA>(&curvature, p, &free);
+    let variance = spread_to_parameters::<FMA>(&decoded, &inverse, p, &free);
+    let condition = condition::<FMA>(&decoded, &here.gauss, &variance, p, &free);
+    for (lane, end) in pack.iter().enumerate() {
+        let slot = end.curve - first;
+        let n = verdicts.points[slot] as usize;
+        let pinned = end.pinned.count_ones() as usize;
+        let estimated = p - pinned;
+        let objective = here.objective[lane];
+        let rank_deficient = least[lane] <= SINGULAR;
+        let status = if !objective.is_finite() || (0..p).any(|j| !decoded.theta[j][lane].is_finite()) {
+            Status::NonFinite
+        } else if rank_deficient || end.singular && !end.converged {
+            Status::Degenerate
+        } else if !end.converged {
+            Status::IterationLimit
+        } else if pinned > 0 {
+            Status::AtBound
+        } else {
+            Status::Converged
+        };
+        verdicts.status[slot] = status;
+        if !status.has_parameters() {
+            verdicts.basins[slot] = 0;
+            verdicts.basin_gap[slot] = f64::NAN;
+            continue;
+        }
+        verdicts.pinned[slot] = end.pinned;
+        verdicts.objective[slot] = objective;
+        verdicts.rmse[slot] = (here.squares[lane] / n as f64).sqrt();
+        verdicts.r2[slot] = if total[lane] > 0.0 { 1.0 - explained[lane] / total[lane] } else { f64::NAN };
+        verdicts.condition[slot] = condition[lane];
+        let noise = if unit_weights { 1.0 } else { 2.0 * objective / (n - estimated) as f64 };
+        for j in 0..p {
+            verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
+            let known = n > estimated && free(j, lane);
+            let error = (variance[at(j, j)][lane] * noise).sqrt();
+            verdicts.standard_errors[slot * p + j] = if known { error } else { f64::NAN };
+        }
+        if objective > 0.0 {
+            let (n, k) = (n as f64, (estimated + 1) as f64);
+            let fit = n * (2.0 * objective / n).ln();
+            verdicts.bic[slot] = fit + k * n.ln();
+            if n > k + 1.0 {
+                verdicts.aicc[slot] = fit + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0);
+            }
+        }
+    }
+}
+
+/// Σ w (t − mean)², the mean weighted.
+#[inline(always)]
+fn total_squares<const FMA: bool>(gathered: &Gathered) -> Lane {
+    let rows = || gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES));
+    let (mut sum, mut weight) = ([0.0; LANES], [0.0; LANES]);
+    for (t, w) in rows() {
+        sum = each(|i| fused::<FMA>(w[i], t[i], sum[i]));
+        weight = each(|i| weight[i] + w[i]);
+    }
+    let mean = each(|i| sum[i] / weight[i]);
+    let mut total = [0.0; LANES];
+    for (t, w) in rows() {
+        total = each(|i| fused::<FMA>(w[i] * (t[i] - mean[i]), t[i] - mean[i], total[i]));
+    }
+    total
+}
+
+/// Σ w r²; the objective already holds it under squares.
+#[inline(always)]
+fn weighted_squares<const FMA: bool>(
+    problem: &Problem,
+    here: &Evaluation,
+    z: &[Lane],
+    workspace: &mut Workspace,
+) -> Lane {
+    if problem.loss == Loss::Squares {
+        return each(|i| 2.0 * here.objective[i]);
+    }
+    let mut evaluation = Evaluation::new(problem.model.len());
+    evaluate::<FMA>(problem, Loss::Squares, &problem.model.programs.slope, z, workspace, &mut evaluation);
+    each(|i| 2.0 * evaluation.objective[i])
+}
+
+/// Decoded parameters and how they depend on the coordinates: θ_j = plain_j K_j.
+struct Decoded {
+    theta: Vec<Lane>,
+    /// ∂θ_j/∂z_i at `j * p + i`.
+    slopes: Vec<Lane>,
+}
+
+#[inline(always)]
+fn decode<const FMA: bool>(problem: &Problem, pack: &[End], z: &[Lane], workspace: &mut Workspace) -> Decoded {
+    let model = problem.model;
+    let p = model.len();
+    let programs = &model.programs;
+    let plain: Vec<Lane> = (0..p).map(|j| each(|i| model.coordinates[j].decode(z[j][i]))).collect();
+    let slope: Vec<Lane> = (0..p).map(|j| each(|i| model.coordinates[j].slope(plain[j][i]))).collect();
+    let inputs = model.inputs.len();
+    let centres: Vec<f64> = (0..inputs)
+        .flat_map(|k| each(|lane| problem.centres[pack[lane.min(pack.len() - 1)].curve * inputs + k]))
+        .collect();
+    programs.scale.prepare::<FMA>(&mut workspace.scratch, &plain);
+    programs.scale.run::<FMA>(&mut workspace.scratch, &centres, LANES, 0, 1);
+    let output = |slot: usize| {
+        let values = programs.scale.output(slot, &workspace.scratch, &centres, LANES, 0, 1);
+        each(|i| values[i])
+    };
+    let mut scale = vec![[1.0; LANES]; p];
+    let mut slopes = vec![[0.0; LANES]; p * p];
+    for (position, &j) in programs.scaled.iter().enumerate() {
+        scale[j] = output(position);
+    }
+    for j in 0..p {
+        slopes[j * p + j] = each(|i| slope[j][i] * scale[j][i]);
+    }
+    for (slot, &(position, i)) in programs.scale_slopes.iter().enumerate() {
+        let j = programs.scaled[position];
+        let derivative = output(programs.scaled.len() + slot);
+        let known = slopes[j * p + i];
+        slopes[j * p + i] = each(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
+    }
+    Decoded { theta: (0..p).map(|j| each(|i| plain[j][i] * scale[j][i])).collect(), slopes }
+}
+
+/// The inverse of a packed symmetric matrix over the free coordinates, and the smallest scaled pivot.
+#[inline(always)]
+fn inverse<const FMA: bool>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize) -> bool) -> (Vec<Lane>, Lane) {
+    let scale: Vec<Lane> = (0..p)
+        .map(|j| each(|i| if matrix[at(j, j)][i] > 0.0 { 1.0 / matrix[at(j, j)][i].sqrt() } else { 0.0 }))
+        .collect();
+    let mut factor = vec![[0.0; LANES]; triangle(p)];
+    for j in 0..p {
+        for k in 0..=j {
+            factor[at(j, k)] = each(|i| match free(j, i) && free(k, i) {
+                true => matrix[at(j, k)][i] * scale[j][i] * scale[k][i],
+                false => f64::from(u8::from(j == k)),
+            });
+        }
+    }
+    let least = factorise::<FMA>(&mut factor, p, SINGULAR);
+    let mut inverse = vec![[0.0; LANES]; triangle(p)];
+    let mut column = vec![[0.0; LANES]; p];
+    for k in 0..p {
+        column.fill([0.0; LANES]);
+        column[k] = [1.0; LANES];
+        solve_lower::<FMA>(&factor, &mut column);
+        solve_upper::<FMA>(&factor, &mut column);
+        for j in k..p {
+            inverse[at(j, k)] =
+                each(|i| if free(j, i) && free(k, i) { column[j][i] * scale[j][i] * scale[k][i] } else { 0.0 });
+        }
+    }
+    (inverse, least)
+}
+
+/// The inverse curvature in the user's parameters: S C Sᵀ, packed.
+#[inline(always)]
+fn spread_to_parameters<const FMA: bool>(
+    decoded: &Decoded,
+    inverse: &[Lane],
+    p: usize,
+    free: &impl Fn(usize, usize) -> bool,
+) -> Vec<Lane> {
+    let mut half = vec![[0.0; LANES]; p * p];
+    for j in 0..p {
+        for k in 0..p {
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (slope, part) = (decoded.slopes[j * p + m], inverse[pair(m, k)]);
+                sum = each(|i| if free(j, i) { fused::<FMA>(slope[i], part[i], sum[i]) } else { 0.0 });
+            }
+            half[j * p + k] = sum;
+        }
+    }
+    let mut result = vec![[0.0; LANES]; triangle(p)];
+    for j in 0..p {
+        for k in 0..=j {
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (part, slope) = (half[j * p + m], decoded.slopes[k * p + m]);
+                sum = each(|i| if free(k, i) { fused::<FMA>(part[i], slope[i], sum[i]) } else { 0.0 });
+            }
+            result[at(j, k)] = sum;
+        }
+    }
+    result
+}
+
+/// The 2-norm condition number of the Jacobian with unit columns, in the user's parameters: the square root of the largest
+/// eigenvalues of the correlation matrix and of its inverse, each taken from the matrix that determines it well.
+#[inline(always)]
+fn condition<const FMA: bool>(
+    decoded: &Decoded,
+    gauss: &[Lane],
+    variance: &[Lane],
+    p: usize,
+    free: &impl Fn(usize, usize) -> bool,
+) -> Lane {
+    // ∂z/∂θ: the slopes are triangular up to the order of parameters, since scales depend on unscaled parameters only.
+    let inverse_slope = |j: usize, i: usize, lane: usize| {
+        let own = decoded.slopes[j * p + j][lane];
+        if i == j { 1.0 / own } else { -decoded.slopes[j * p + i][lane] / (own * decoded.slopes[i * p + i][lane]) }
+    };
+    let mut half = vec![[0.0; LANES]; p * p];
+    for j in 0..p {
+        for k in 0..p {
+            half[j * p + k] = each(|i| {
+                let mut sum = 0.0;
+                for m in 0..p {
+                    sum += gauss[pair(j, m)][i] * inverse_slope(m, k, i);
+                }
+                sum
+            });
+        }
+    }
+    let mut gram = vec![[0.0; LANES]; triangle(p)];
+    for j in 0..p {
+        for k in 0..=j {
+            gram[at(j, k)] = each(|i| {
+                let mut sum = 0.0;
+                for m in 0..p {
+                    sum += inverse_slope(m, j, i) * half[m * p + k][i];
+                }
+                sum
+            });
+        }
+    }
+    let norms: Vec<Lane> = (0..p).map(|j| each(|i| gram[at(j, j)][i].sqrt())).collect();
+    let mut correlation = vec![[0.0; LANES]; triangle(p)];
+    let mut precision = vec![[0.0; LANES]; triangle(p)];
+    for j in 0..p {
+        for k in 0..=j {
+            // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.
+            let unit = if j == k { 1.0 } else { 0.0 };
+            correlation[at(j, k)] =
+                each(|i| if free(j, i) && free(k, i) { gram[at(j, k)][i] / (norms[j][i] * norms[k][i]) } else { unit });
+            precision[at(j, k)] =
+                each(
+                    |i| if free(j, i) && free(k, i) { variance[at(j, k)][i] * norms[j][i] * norms[k][i] } else { unit },
+                );
+        }
+    }
+    let largest = largest_eigenvalue::<FMA>(&mut correlation, p);
+    let smallest = largest_eigenvalue::<FMA>(&mut precision, p);
+    each(|i| (largest[i] * smallest[i]).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curves::CurveBatch;
+    use crate::fit::cpu::Cpu;
+    use crate::fit::pack::{Plan, Weighting};
+    use crate::fit::{Backend, Objective};
+    use crate::law::catalogue::CATALOGUE;
+    use crate::law::{Law, Mapping};
+
+    /// Noiseless data determine parameters to about the condition number times the rounding.
+    const RECOVERY: f64 = 1e-6;
+
+    fn plan(formula: &str, inputs: usize, objective: Objective) -> Plan {
+        let columns: Vec<String> = (0..inputs).map(|k| format!("x{k}")).chain(["y".to_string()]).collect();
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..inputs], y: Some("y") }).expect(formula);
+        Plan::new(law, objective, &[], Weighting::Even, false, &columns).expect(formula)
+    }
+
+    /// A number in [0, 1) from a counter.
+    fn uniform(counter: u64) -> f64 {
+        let mut z = counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Curves of 12 to 40 points of `plan`'s law with the parameters of `truth`.
+    fn curves(plan: &Plan, truth: &[Vec<f64>], noise: f64, sizes: &[f64]) -> CurveBatch {
+        let inputs = sizes.len();
+        let mut batch = CurveBatch { offsets: vec![0], columns: vec![Vec::new(); inputs + 1] };
+        for (i, theta) in truth.iter().enumerate() {
+            for point in 0..12 + i % 29 {
+                let counter = (i * 1000 + point * 10) as u64;
+                let x: Vec<f64> =
+                    (0..inputs).map(|k| sizes[k] * 10f64.powf(4.0 * uniform(counter + k as u64))).collect();
+                let mut raw = x.clone();
+                raw.push(f64::NAN);
+                let f = plan.law.graph.evaluate(plan.law.prediction, &raw, theta);
+                let error: f64 = (0..6).map(|k| uniform(counter + 3 + k)).sum::<f64>() - 3.0;
+                for (column, x) in batch.columns.iter_mut().zip(x) {
+                    column.push(x);
+                }
+                batch.columns[inputs].push(f * (noise * error).exp());
+            }
+            batch.offsets.push(batch.columns[0].len());
+        }
+        batch
+    }
+
+    fn fit(plan: &Plan, batch: &CurveBatch) -> Verdicts {
+        let packed = plan.pack(batch);
+        let proposals = Cpu.propose(&packed.problem).expect("the CPU does not fail");
+        judge(&packed.problem, &proposals, false)
+    }
+
+    fn truths(name: &str) -> Vec<Vec<f64>> {
+        let between = |low: f64, high: f64, counter: usize| low + (high - low) * uniform(counter as u64);
+        (0..100)
+            .map(|i| {
+                let u = |low: f64, high: f64, k: usize| between(low, high, 50_000 + 31 * i + k);
+                match name {
+                    "power" => vec![u(1.0, 5.0, 0), u(-0.8, 0.8, 1)],
+                    "saturating_power" => vec![u(1.5, 2.5, 0), u(5.0, 15.0, 1), u(0.1, 0.6, 2)],
+                    "logarithmic" => vec![u(20.0, 30.0, 0), u(-1.0, -0.5, 1)],
+                    "exponential" => vec![u(1.0, 5.0, 0), u(1e-5, 1e-4, 1)],
+                    "saturating_exponential" => vec![u(1.5, 2.5, 0), u(5.0, 15.0, 1), u(1e-5, 1e-3, 2)],
+                    "broken_power" => {
+                        vec![u(1.0, 5.0, 0), u(200.0, 5000.0, 1), u(0.1, 0.3, 2), u(0.5, 0.9, 3), u(0.1, 0.5, 4)]
+                    }
+                    "chinchilla" => {
+                        vec![u(1.5, 2.0, 0), u(300.0, 600.0, 1), u(1000.0, 3000.0, 2), u(0.3, 0.4, 3), u(0.3, 0.4, 4)]
+                    }
+                    other => panic!("no parameters to draw for {other}"),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn noiseless_curves_give_their_parameters_back() {
+        for entry in CATALOGUE {
+            for space in [Space::Log, Space::Linear] {
+                let plan = plan(entry.name, entry.inputs.len(), Objective { space, loss: Loss::Squares });
+                let truth = truths(entry.name);
+                let sizes = if entry.inputs.len() == 2 { &[1e6, 1e8][..] } else { &[10.0][..] };
+                let verdicts = fit(&plan, &curves(&plan, &truth, 0.0, sizes));
+                for (i, theta) in truth.iter().enumerate() {
+                    let found = &verdicts.parameters[i * theta.len()..(i + 1) * theta.len()];
+                    let worst = found
+                        .iter()
+                        .zip(theta)
+                        .map(|(a, b)| (a / b - 1.0).abs())
+                        .fold(0.0, |x: f64, y| if y > x || y.is_nan() { y } else { x });
+                    assert!(
+                        worst <= RECOVERY && verdicts.status[i] == Status::Converged,
+                        "{} in {space:?}, curve {i} of {} points: {:?} {found:?}, truth {theta:?}, objective {}",
+                        entry.name,
+                        verdicts.points[i],
+                        verdicts.status[i],
+                        verdicts.objective[i]
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn noisy_curves_converge_under_every_objective() {
+        for entry in CATALOGUE {
+            for space in [Space::Log, Space::Linear] {
+                for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
+                    let plan = plan(entry.name, entry.inputs.len(), Objective { space, loss });
+                    let truth = truths(entry.name);
+                    let sizes = if entry.inputs.len() == 2 { &[1e6, 1e8][..] } else { &[10.0][..] };
+                    let verdicts = fit(&plan, &curves(&plan, &truth, 0.01, sizes));
+                    let settled = verdicts
+                        .status
+                        .iter()
+                        .filter(|status| matches!(status, Status::Converged | Status::AtBound))
+                        .count();
+                    println!("{} {space:?} {loss:?}: {settled} of {}", entry.name, truth.len());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Eight curves side by side: gathering them from a [`Problem`], and the small dense algebra that runs on all at once.
+//!
+//! Every function works lane by lane; no lane ever reads another, so that a curve's result does not depend on its company.
+
+use super::problem::Problem;
+use crate::evaluate::elementary;
+use crate::evaluate::tape::{LANES, Lane};
+
+/// A value for every lane.
+#[inline(always)]
+pub fn each(f: impl Fn(usize) -> f64) -> Lane {
+    let mut lane = [0.0; LANES];
+    for (i, value) in lane.iter_mut().enumerate() {
+        *value = f(i);
+    }
+    lane
+}
+
+/// Position of row `i`, column `j ≤ i` in a packed lower triangle.
+#[inline(always)]
+pub fn at(i: usize, j: usize) -> usize {
+    i * (i + 1) / 2 + j
+}
+
+/// Position of an unordered pair in a packed lower triangle.
+#[inline(always)]
+pub fn pair(i: usize, j: usize) -> usize {
+    if i >= j { at(i, j) } else { at(j, i) }
+}
+
+/// Length of a packed lower triangle.
+pub fn triangle(p: usize) -> usize {
+    p * (p + 1) / 2
+}
+
+/// Σ a b over the points of every lane, in four partial sums so that additions do not wait for one another.
+#[inline(always)]
+pub fn dot<const FMA: bool>(a: &[f64], b: &[f64]) -> Lane {
+    let mut sums = [[0.0; LANES]; 4];
+    let mut a_points = a.chunks_exact(4 * LANES);
+    let mut b_points = b.chunks_exact(4 * LANES);
+    for (a, b) in (&mut a_points).zip(&mut b_points) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            for (i, sum) in sum.iter_mut().enumerate() {
+                let index = part * LANES + i;
+                *sum = elementary::fused::<FMA>(a[index], b[index], *sum);
+            }
+        }
+    }
+    for (a, b) in a_points.remainder().chunks_exact(LANES).zip(b_points.remainder().chunks_exact(LANES)) {
+        for i in 0..LANES {
+            sums[0][i] = elementary::fused::<FMA>(a[i], b[i], sums[0][i]);
+        }
+    }
+    each(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
+}
+
+/// Factorises packed lower triangles in place, `A = L Lᵀ`, with 1/L_jj on the diagonal. A pivot at or below
+/// `smallest` (of a matrix with unit diagonal) drops its column: 1/L_jj becomes 0. Returns every lane's smallest pivot.
+#[inline(always)]
+pub fn factorise<const FMA: bool>(a: &mut [Lane], p: usize, smallest: f64) -> Lane {
+    let mut least = [f64::INFINITY; LANES];
+    for j in 0..p {
+        let mut pivot = a[at(j, j)];
+        for k in 0..j {
+            let l = a[at(j, k)];
+            pivot = each(|i| elementary::fused::<FMA>(-l[i], l[i], pivot[i]));
+        }
+        // A NaN pivot compares false and so is dropped as well.
+        least = each(|i| {
+            if pivot[i] < least[i] {
+                pivot[i]
+            } else if pivot[i].is_nan() {
+                -1.0
+            } else {
+                least[i]
+            }
+        });
+        let inverse = each(|i| if pivot[i] > smallest { 1.0 / pivot[i].sqrt() } else { 0.0 });
+        a[at(j, j)] = inverse;
+        for row in j + 1..p {
+            let mut value = a[at(row, j)];
+            for k in 0..j {
+                let (x, y) = (a[at(row, k)], a[at(j, k)]);
+                value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+            }
+            a[at(row, j)] = each(|i| value[i] * inverse[i]);
+        }
+    }
+    least
+}
+
+/// Solves `L x = b` in place.
+#[inline(always)]
+pub fn solve_lower<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
+    for j in 0..b.len() {
+        let mut value = b[j];
+        for k in 0..j {
+            let (x, y) = (l[at(j, k)], b[k]);
+            value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+        }
+        b[j] = each(|i| value[i] * l[at(j, j)][i]);
+    }
+}
+
+/// Solves `Lᵀ x = b` in place.
+#[inline(always)]
+pub fn solve_upper<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
+    for j in (0..b.len()).rev() {
+        let mut value = b[j];
+        for k in j + 1..b.len() {
+            let (x, y) = (l[at(k, j)], b[k]);
+            value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+        }
+        b[j] = each(|i| value[i] * l[at(j, j)][i]);
+    }
+}
+
+/// The largest eigenvalue of packed symmetric matrices by cyclic Jacobi rotations; `a` is destroyed.
+#[inline(always)]
+pub fn largest_eigenvalue<const FMA: bool>(a: &mut [Lane], p: usize) -> Lane {
+    // Convergence is quadratic: six sweeps settle matrices of the size of a law.
+    for _ in 0..6 {
+        for q in 1..p {
+            for r in 0..q {
+                let (aqq, arr, aqr) = (a[at(q, q)], a[at(r, r)], a[at(q, r)]);
+                let t = each(|i| {
+                    let theta = (aqq[i] - arr[i]) / (2.0 * aqr[i]);
+                    let t = 1.0 / (theta.abs() + elementary::fused::<FMA>(theta, theta, 1.0).sqrt());
+                    let t = if theta < 0.0 { -t } else { t };
+                    if aqr[i] == 0.0 { 0.0 } else { t }
+                });
+                let c = each(|i| 1.0 / elementary::fused::<FMA>(t[i], t[i], 1.0).sqrt());
+                let s = each(|i| t[i] * c[i]);
+                a[at(r, r)] = each(|i| elementary::fused::<FMA>(-t[i], aqr[i], arr[i]));
+                a[at(q, q)] = each(|i| elementary::fused::<FMA>(t[i], aqr[i], aqq[i]));
+                a[at(q, r)] = [0.0; LANES];
+                for k in (0..p).filter(|&k| k != q && k != r) {
+                    let (kr, kq) = (a[pair(k, r)], a[pair(k, q)]);
+                    a[pair(k, r)] = each(|i| c[i] * kr[i] - s[i] * kq[i]);
+                    a[pair(k, q)] = each(|i| s[i] * kr[i] + c[i] * kq[i]);
+                }
+            }
+        }
+    }
+    (0..p).map(|j| a[at(j, j)]).reduce(|x, y| each(|i| x[i].max(y[i]))).unwrap_or([0.0; LANES])
+}
+
+/// Up to eight curves of a problem, points interleaved: value `point * LANES + lane`.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Points of the longest curve; shorter ones repeat their first point with weight zero.
+    pub points: usize,
+    /// Length of one input column: `points * LANES`.
+    pub stride: usize,
+    pub inputs: Vec<f64>,
+    pub response: Vec<f64>,
+    pub weight: Vec<f64>,
+}
+
+impl Gathered {
+    /// Gathers `curves` (1 to 8, each with at least one point); missing lanes repeat the last curve.
+    pub fn gather(&mut self, problem: &Problem, curves: &[usize]) {
+        self.points = curves.iter().map(|&curve| problem.points(curve)).max().expect("a pack holds a curve");
+        self.stride = self.points * LANES;
+        self.inputs.resize(self.stride * problem.inputs.len(), 0.0);
+        self.response.resize(self.stride, 0.0);
+        self.weight.resize(self.stride, 0.0);
+        for lane in 0..LANES {
+            let rows = problem.rows(curves[lane.min(curves.len() - 1)]);
+            for (k, input) in problem.inputs.iter().enumerate() {
+                interleave(&mut self.inputs[k * self.stride..][..self.stride], lane, &input[rows.clone()], None);
+            }
+            interleave(&mut self.response[..self.stride], lane, &problem.response[rows.clone()], None);
+            interleave(&mut self.weight[..self.stride], lane, &problem.weight[rows], Some(0.0));
+        }
+    }
+}
+
+/// Writes one curve into its lane and fills the rest with `padding`, else with the first value.
+fn interleave(target: &mut [f64], lane: usize, values: &[f64], padding: Option<f64>) {
+    let mut places = target[lane..].iter_mut().step_by(LANES);
+    for (place, &value) in (&mut places).zip(values) {
+        *place = value;
+    }
+    let rest = padding.unwrap_or(values[0]);
+    for place in places {
+        *place = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Well-conditioned systems of four unknowns keep all but the last few bits.
+    const AGREEMENT: f64 = 1e-12;
+
+    fn matrix(lane: usize) -> [[f64; 4]; 4] {
+        let seed = lane as f64;
+        let b: [[f64; 4]; 4] =
+            std::array::from_fn(|i| std::array::from_fn(|j| ((i * 4 + j) as f64 * 1.7 + seed).sin()));
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| (0..4).map(|k| b[i][k] * b[j][k]).sum::<f64>() + f64::from(u8::from(i == j)))
+        })
+    }
+
+    #[test]
+    fn systems_are_solved_in_every_lane() {
+        let mut a: Vec<Lane> = Vec::new();
+        for i in 0..4 {
+            for j in 0..=i {
+                a.push(each(|lane| matrix(lane)[i][j]));
+            }
+        }
+        let mut b: Vec<Lane> = (0..4).map(|i| each(|lane| (i + lane) as f64)).collect();
+        factorise::<true>(&mut a, 4, 0.0);
+        solve_lower::<true>(&a, &mut b);
+        solve_upper::<true>(&a, &mut b);
+        for lane in 0..LANES {
+            for (i, row) in matrix(lane).iter().enumerate() {
+                let product: f64 = row.iter().zip(&b).map(|(a, x)| a * x[lane]).sum();
+                assert!((product - (i + lane) as f64).abs() < AGREEMENT, "lane {lane}, row {i}: {product}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_eigenvalue_is_that_of_power_iteration() {
+        let mut a: Vec<Lane> = Vec::new();
+        for i in 0..4 {
+            for j in 0..=i {
+                a.push(each(|lane| matrix(lane)[i][j]));
+            }
+        }
+        let found = largest_eigenvalue::<true>(&mut a, 4);
+        for (lane, found) in found.iter().enumerate() {
+            let m = matrix(lane);
+            let mut v = [1.0, 0.3, -0.2, 0.7];
+            let mut size = 0.0f64;
+            for _ in 0..10_000 {
+                let w: [f64; 4] = std::array::from_fn(|i| (0..4).map(|j| m[i][j] * v[j]).sum());
+                size = w.iter().map(|x| x * x).sum::<f64>().sqrt();
+                v = w.map(|x| x / size);
+            }
+            assert!((found / size - 1.0).abs() < AGREEMENT, "lane {lane}: {found}, power iteration says {size}");
+        }
+    }
+}

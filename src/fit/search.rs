@@ -1,0 +1,333 @@
+//! Search on the CPU: the projection's residual at every grid point, and the basins among them.
+//!
+//! In: up to eight curves of a problem. Out: for each its distinct basins, best first, as coordinates of the model's own
+//! chart. A basin is a grid point lower than all its neighbours, so that a curve with two valleys is seen to have two.
+//!
+//! A basis function that depends on one axis is computed once per cell, and so is its scalar product with every other such
+//! function of the same axis: on Chinchilla's 256 points only the product of its two power terms is left per point.
+
+use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::model::Model;
+use super::problem::Problem;
+use super::{Proposals, Space};
+use crate::evaluate::elementary;
+use crate::evaluate::instruction_set::kernel_versions;
+use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch};
+
+/// Most basins kept per curve.
+pub const MOST_BASINS: usize = 8;
+/// A basis function that is this nearly a combination of the others (squared sine of the angle) is left out.
+const DEPENDENT: f64 = 1e-12;
+
+/// Memory of the search, reused from pack to pack.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    gathered: Gathered,
+    scratch: Scratch,
+    root_weight: Vec<f64>,
+    target: Vec<f64>,
+    /// Columns by cell (functions of one axis) or once (constant and two-axis functions, the latter rewritten per point).
+    columns: Vec<Vec<f64>>,
+    /// Scalar products by cell where at most one axis is involved.
+    products: Vec<Vec<Lane>>,
+    residual: Vec<Lane>,
+    solution: Vec<Lane>,
+}
+
+kernel_versions!(
+    /// Searches `curves` (1 to 8) and appends their proposals, in the order given, to `proposals`.
+    pub fn search(problem: &Problem, curves: &[usize], workspace: &mut Workspace, proposals: &mut Proposals) = search_generic;
+);
+
+#[inline(always)]
+fn search_generic<const FMA: bool>(
+    problem: &Problem,
+    curves: &[usize],
+    workspace: &mut Workspace,
+    proposals: &mut Proposals,
+) {
+    workspace.gathered.gather(problem, curves);
+    aim::<FMA>(problem.model, workspace);
+    tabulate::<FMA>(problem, curves, workspace);
+    project::<FMA>(problem, curves, workspace);
+    for (lane, &curve) in curves.iter().enumerate() {
+        let basins = basins(problem, workspace, lane);
+        for point in basins {
+            propose(problem, curve, workspace, lane, point, &mut proposals.coordinates);
+        }
+        proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
+    }
+}
+
+/// Target and square-root weights in the projection's space.
+#[inline(always)]
+fn aim<const FMA: bool>(model: &Model, workspace: &mut Workspace) {
+    let Workspace { gathered, root_weight, target, .. } = workspace;
+    root_weight.clear();
+    target.clear();
+    let rows = gathered.response[..gathered.stride].iter().zip(&gathered.weight);
+    match (model.space, model.projection.space) {
+        (Space::Log, Space::Linear) => {
+            // w/y²: to first order the residual of the logarithm.
+            target.extend(rows.clone().map(|(&t, _)| elementary::exp::<FMA>(t)));
+            root_weight.extend(rows.map(|(&t, &w)| w.sqrt() * elementary::exp::<FMA>(-t)));
+        }
+        (Space::Linear, Space::Log) => {
+            // Rows that have no logarithm stay out of the proxy; the exact objective sees them.
+            target.extend(rows.clone().map(|(&t, _)| if t > 0.0 { elementary::log::<FMA>(t) } else { 0.0 }));
+            root_weight.extend(rows.map(|(&t, &w)| if t > 0.0 { w.sqrt() * t } else { 0.0 }));
+        }
+        _ => {
+            target.extend(rows.clone().map(|(&t, _)| t));
+            root_weight.extend(rows.map(|(_, &w)| w.sqrt()));
+        }
+    }
+    for (target, root) in target.iter_mut().zip(root_weight.iter()) {
+        *target *= root;
+    }
+}
+
+/// Computes the columns (basis functions, then the offset) and the scalar products that one axis determines.
+#[inline(always)]
+fn tabulate<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
+    let model = problem.model;
+    let programs = &model.programs;
+    let count = programs.columns.len();
+    workspace.columns.resize_with(count.max(workspace.columns.len()), Vec::new);
+    for column in 0..count {
+        let cells = match programs.axes[column][..] {
+            [axis] => problem.grid.cells[axis],
+            _ => 1,
+        };
+        let stride = workspace.gathered.stride;
+        let mut values = std::mem::take(&mut workspace.columns[column]);
+        values.resize(cells * stride, 0.0);
+        if programs.axes[column].len() <= 1 {
+            for cell in 0..cells {
+                let mut position = vec![0; problem.grid.axes()];
+                if let [axis] = programs.axes[column][..] {
+                    position[axis] = cell;
+                }
+                fill_column::<FMA>(
+                    problem,
+                    curves,
+                    workspace,
+                    column,
+                    &position,
+                    &mut values[cell * stride..][..stride],
+                );
+            }
+        }
+        workspace.columns[column] = values;
+    }
+    // Vectors of the scalar products: the columns, then the target.
+    workspace.products.resize_with(triangle(count + 1).max(workspace.products.len()), Vec::new);
+    let stride = workspace.gathered.stride;
+    for i in 0..=count {
+        for j in 0..=i {
+            let mut products = std::mem::take(&mut workspace.products[at(i, j)]);
+            products.clear();
+            if let Some(axis) = shared_axis(&programs.axes, i, j) {
+                let cells = axis.map_or(1, |axis| problem.grid.cells[axis]);
+                for cell in 0..cells {
+                    products.push(dot::<FMA>(
+                        vector(workspace, &programs.axes, i, cell, stride),
+                        vector(workspace, &programs.axes, j, cell, stride),
+                    ));
+                }
+            }
+            workspace.products[at(i, j)] = products;
+        }
+    }
+}
+
+/// Column `index` at `cell` of its axis; the target behind the last column.
+#[inline(always)]
+fn vector<'a>(workspace: &'a Workspace, axes: &[Vec<usize>], index: usize, cell: usize, stride: usize) -> &'a [f64] {
+    match axes.get(index) {
+        None => &workspace.target[..stride],
+        Some(own) => &workspace.columns[index][if own.len() == 1 { cell * stride } else { 0 }..][..stride],
+    }
+}
+
+/// Some(None): no axis; Some(Some(axis)): one axis; None: several.
+#[inline(always)]
+fn shared_axis(axes: &[Vec<usize>], i: usize, j: usize) -> Option<Option<usize>> {
+    let empty = &[][..];
+    let own = |index: usize| axes.get(index).map_or(empty, |own| own.as_slice());
+    match (own(i), own(j)) {
+        ([], []) => Some(None),
+        ([axis], []) | ([], [axis]) => Some(Some(*axis)),
+        ([a], [b]) if a == b => Some(Some(*a)),
+        _ => None,
+    }
+}
+
+/// Evaluates one column, times the square-root weight, with the axes at the cells `position`.
+#[inline(always)]
+fn fill_column<const FMA: bool>(
+    problem: &Problem,
+    curves: &[usize],
+    workspace: &mut Workspace,
+    column: usize,
+    position: &[usize],
+    values: &mut [f64],
+) {
+    let model = problem.model;
+    let Workspace { gathered, scratch, root_weight, .. } = workspace;
+    let tape = &model.programs.columns[column];
+    let mut coordinates = vec![[0.0; LANES]; model.len()];
+    for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
+        coordinates[j] = each(|lane| problem.grid.value(curves[lane.min(curves.len() - 1)], axis, position[axis]));
+    }
+    tape.prepare::<FMA>(scratch, &coordinates);
+    for first in (0..gathered.points).step_by(POINTS) {
+        let points = POINTS.min(gathered.points - first);
+        tape.run::<FMA>(scratch, &gathered.inputs, gathered.stride, first, points);
+        let output = tape.output(0, scratch, &gathered.inputs, gathered.stride, first, points);
+        let block = first * LANES..(first + points) * LANES;
+        for ((value, &output), &root) in values[block.clone()].iter_mut().zip(output).zip(&root_weight[block]) {
+            *value = output * root;
+        }
+    }
+}
+
+/// Solves for the linear coordinates at every grid point.
+#[inline(always)]
+fn project<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
+    let programs = &problem.model.programs;
+    let count = programs.columns.len();
+    let linear = count - 1;
+    let stride = workspace.gathered.stride;
+    let points = problem.grid.points();
+    workspace.residual.clear();
+    workspace.solution.clear();
+    let mut position = vec![0; problem.grid.axes()];
+    let mut gram = vec![[0.0; LANES]; triangle(count + 1)];
+    let mut factor = vec![[0.0; LANES]; triangle(linear)];
+    let mut right = vec![[0.0; LANES]; linear];
+    let mut scale = vec![[0.0; LANES]; linear];
+    for point in 0..points {
+        for (axis, cell) in position.iter_mut().enumerate() {
+            *cell = problem.grid.cell(point, axis);
+        }
+        for column in 0..count {
+            if programs.axes[column].len() > 1 {
+                let mut values = std::mem::take(&mut workspace.columns[column]);
+                fill_column::<FMA>(problem, curves, workspace, column, &position, &mut values[..stride]);
+                workspace.columns[column] = values;
+            }
+        }
+        for i in 0..=count {
+            for j in 0..=i {
+                gram[at(i, j)] = match shared_axis(&programs.axes, i, j) {
+                    Some(axis) => workspace.products[at(i, j)][axis.map_or(0, |axis| position[axis])],
+                    None => {
+                        let cell = |index: usize| match programs.axes.get(index).map(Vec::as_slice) {
+                            Some([axis]) => position[*axis],
+                            _ => 0,
+                        };
+                        let a = vector(workspace, &programs.axes, i, cell(i), stride);
+                        dot::<FMA>(a, vector(workspace, &programs.axes, j, cell(j), stride))
+                    }
+                };
+            }
+        }
+        // The offset is the last column, the target stands behind it: t' = t − offset.
+        let (offset, target) = (linear, count);
+        for i in 0..linear {
+            let norm = gram[at(i, i)];
+            scale[i] = each(|k| if norm[k] > 0.0 { 1.0 / norm[k].sqrt() } else { 0.0 });
+            let (with_target, with_offset) = (gram[at(target, i)], gram[at(offset, i)]);
+            right[i] = each(|k| (with_target[k] - with_offset[k]) * scale[i][k]);
+            for j in 0..i {
+                let product = gram[at(i, j)];
+                factor[at(i, j)] = each(|k| product[k] * scale[i][k] * scale[j][k]);
+            }
+            factor[at(i, i)] = each(|k| if norm[k] > 0.0 { 1.0 } else { 0.0 });
+        }
+        let (tt, to, oo) = (gram[at(target, target)], gram[at(target, offset)], gram[at(offset, offset)]);
+        let mut residual = each(|k| tt[k] - 2.0 * to[k] + oo[k]);
+        factorise::<FMA>(&mut factor, linear, DEPENDENT);
+        solve_lower::<FMA>(&factor, &mut right);
+        for part in &right {
+            residual = each(|k| elementary::fused::<FMA>(-part[k], part[k], residual[k]));
+        }
+        solve_upper::<FMA>(&factor, &mut right);
+        for (part, scale) in right.iter().zip(&scale) {
+            workspace.solution.push(each(|k| part[k] * scale[k]));
+        }
+        // Rounding may leave a perfect fit slightly negative; what is not finite never wins.
+        workspace.residual.push(each(|k| if residual[k].is_finite() { residual[k].max(0.0) } else { f64::INFINITY }));
+    }
+}
+
+/// The grid points of `lane` that are lower than all their neighbours, best first.
+fn basins(problem: &Problem, workspace: &Workspace, lane: usize) -> Vec<usize> {
+    let grid = &problem.grid;
+    let residual = |point: usize| workspace.residual[point][lane];
+    let mut found: Vec<usize> = match grid.listed {
+        Some(_) => (0..grid.points()).filter(|&point| residual(point).is_finite()).collect(),
+        None => (0..grid.points())
+            .filter(|&point| residual(point).is_finite() && is_lowest(&grid.cells, point, &residual))
+            .collect(),
+    };
+    found.sort_by(|&a, &b| residual(a).total_cmp(&residual(b)).then(a.cmp(&b)));
+    found.truncate(MOST_BASINS);
+    found
+}
+
+/// Whether a point of a product grid is lower than all its neighbours; of a flat stretch the first point counts.
+fn is_lowest(cells: &[usize], point: usize, residual: &impl Fn(usize) -> f64) -> bool {
+    let own = residual(point);
+    let mut neighbours = vec![(point, 0usize)];
+    let mut stride = 1;
+    for &count in cells.iter().rev() {
+        let cell = point / stride % count;
+        let known = neighbours.len();
+        for index in 0..known {
+            let (base, moved) = neighbours[index];
+            if cell > 0 {
+                neighbours.push((base - stride, moved + 1));
+            }
+            if cell + 1 < count {
+                neighbours.push((base + stride, moved + 1));
+            }
+        }
+        stride *= count;
+    }
+    neighbours.iter().skip(1).all(|&(neighbour, _)| {
+        let value = residual(neighbour);
+        if neighbour < point { own < value } else { own <= value }
+    })
+}
+
+/// Appends the coordinates of a grid point, converted from the projection's chart to the model's own.
+fn propose(
+    problem: &Problem,
+    curve: usize,
+    workspace: &Workspace,
+    lane: usize,
+    point: usize,
+    coordinates: &mut Vec<f64>,
+) {
+    let model = problem.model;
+    let projection = &model.projection;
+    let start = coordinates.len();
+    coordinates.resize(start + model.len(), 0.0);
+    let own = &mut coordinates[start..];
+    for (l, &j) in projection.linear.iter().enumerate() {
+        own[j] = workspace.solution[point * projection.linear.len() + l][lane];
+    }
+    for (axis, &j) in projection.nonlinear.iter().enumerate() {
+        own[j] = problem.grid.value(curve, axis, problem.grid.cell(point, axis));
+    }
+    for (j, z) in own.iter_mut().enumerate() {
+        if projection.coordinates[j] != model.coordinates[j] {
+            *z = model.coordinates[j].encode(projection.coordinates[j].decode(*z));
+        }
+    }
+    if own.iter().any(|z| !z.is_finite()) {
+        coordinates.truncate(start);
+    }
+}

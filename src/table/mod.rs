@@ -1,0 +1,3 @@
+//! Arrow and Parquet live here and nowhere else.
+
+pub mod sweep;
