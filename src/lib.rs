@@ -7,6 +7,7 @@ pub mod fit;
 pub mod formula;
 pub mod generate;
 pub mod law;
+pub mod pipeline;
 pub mod random;
 pub mod table;
 

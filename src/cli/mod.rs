@@ -1,10 +1,15 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
 mod devices;
+mod fit;
 mod generate;
+mod interruption;
+mod laws;
 
 use clap::{Parser, Subcommand};
-use sweepfit::Result;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+use sweepfit::{Error, Result};
 
 /// Fits scaling laws and learning curves in bulk, on any GPU and on the CPU.
 #[derive(Parser, Debug)]
@@ -16,16 +21,20 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Fit(Box<fit::Fit>),
+    Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(generate::Generate),
 }
 
 impl Arguments {
     /// Runs the subcommand.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            Command::Devices(devices) => devices.run(),
-            Command::Generate(generate) => generate.run(),
+            Command::Fit(fit) => fit.run(),
+            Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
+            Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
+            Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -42,4 +51,15 @@ fn assignment(text: &str) -> std::result::Result<(String, &str), String> {
 fn number(text: &str) -> std::result::Result<f64, String> {
     let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
     value.ok_or_else(|| format!("\"{text}\" is not a number"))
+}
+
+/// Prints results; a reader that has seen enough, as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::Output { file: "standard output".into(), message: format!("cannot be written: {error}") })
+        }
+        _ => Ok(()),
+    }
 }

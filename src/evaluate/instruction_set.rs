@@ -49,6 +49,7 @@ impl InstructionSet {
 macro_rules! kernel_versions {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident $(<$($life:lifetime),*>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident;) => {
         $(#[$attribute])*
+        #[expect(unsafe_code, reason = "functions compiled for instructions that the processor may lack; it is asked first")]
         $visibility fn $name $(<$($life),*>)? ($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {

@@ -117,8 +117,9 @@ struct End {
     curve: usize,
     z: Vec<f64>,
     objective: f64,
+    /// Objective that rounding alone leaves in a perfect fit.
+    rounding: f64,
     converged: bool,
-    singular: bool,
     pinned: u64,
 }
 
@@ -166,7 +167,7 @@ fn judge_curves(
 /// The lowest end; among ends of equal depth a converged one is preferred to one that stopped on the way.
 fn choose<'a>(ends: &[&'a End]) -> Option<&'a End> {
     let lowest = ends.first()?;
-    let level = |end: &&&End| end.objective <= lowest.objective * (1.0 + 1e-12);
+    let level = |end: &&&End| end.objective <= lowest.objective * (1.0 + 1e-12) + lowest.rounding;
     Some(ends.iter().filter(level).find(|end| end.converged).unwrap_or(lowest))
 }
 
@@ -175,8 +176,7 @@ fn distinct<'a>(ends: &[&'a End], winner: &'a End) -> Vec<&'a End> {
     let mut kept: Vec<&End> = vec![winner];
     for end in ends.iter().filter(|end| end.converged) {
         let same = |known: &&End| {
-            let depth =
-                (end.objective - known.objective).abs() <= SAME_DEPTH * known.objective.abs() + f64::MIN_POSITIVE;
+            let depth = (end.objective - known.objective).abs() <= SAME_DEPTH * known.objective.abs() + known.rounding;
             let place =
                 end.z.iter().zip(&known.z).all(|(a, b)| (a - b).abs() <= SAME_PLACE * a.abs().max(b.abs()).max(1e-6));
             depth || place
@@ -253,11 +253,27 @@ impl Evaluation {
     }
 }
 
+/// The loss, with a zone of its own for every lane: robust fits narrow it step by step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum LaneLoss {
+    Squares,
+    Huber(Lane),
+}
+
+impl LaneLoss {
+    fn of(loss: Loss) -> LaneLoss {
+        match loss {
+            Loss::Squares => LaneLoss::Squares,
+            Loss::Huber { delta } => LaneLoss::Huber([delta; LANES]),
+        }
+    }
+}
+
 /// Evaluates objective, gradient and curvature at `z`; `tape` is the model's slope or curvature program.
 #[inline(always)]
 fn evaluate<const FMA: bool>(
     problem: &Problem,
-    loss: Loss,
+    loss: &LaneLoss,
     tape: &Tape,
     z: &[Lane],
     workspace: &mut Workspace,
@@ -286,7 +302,7 @@ fn evaluate<const FMA: bool>(
         let (t, w) = (&gathered.response[block.clone()], &gathered.weight[block]);
         let h = output(0);
         match loss {
-            Loss::Squares => {
+            LaneLoss::Squares => {
                 for point in (0..length).step_by(LANES) {
                     for i in 0..LANES {
                         let at = point + i;
@@ -298,19 +314,14 @@ fn evaluate<const FMA: bool>(
                     }
                 }
             }
-            Loss::Huber { delta } => {
+            LaneLoss::Huber(delta) => {
                 for point in (0..length).step_by(LANES) {
                     for i in 0..LANES {
                         let at = point + i;
                         let r = t[at] - h[at];
                         let counted = if w[at] > 0.0 { r } else { 0.0 };
-                        let psi = if r > delta {
-                            delta
-                        } else if r < -delta {
-                            -delta
-                        } else {
-                            r
-                        };
+                        let delta = delta[i];
+                        let psi = r.clamp(-delta, delta);
                         let far = r.abs() > delta;
                         pull[at] = w[at] * psi;
                         inside[at] = if far { 0.0 } else { w[at] };
@@ -321,7 +332,7 @@ fn evaluate<const FMA: bool>(
                 }
             }
         }
-        let curvature = if loss == Loss::Squares { w } else { &inside[..length] };
+        let curvature = if *loss == LaneLoss::Squares { w } else { &inside[..length] };
         for j in 0..p {
             let jacobian = output(1 + j);
             add(&mut into.descent[j], super::lanes::dot::<FMA>(jacobian, &pull[..length]));
@@ -331,7 +342,7 @@ fn evaluate<const FMA: bool>(
             for k in 0..=j {
                 add(&mut into.gauss[at(j, k)], super::lanes::dot::<FMA>(&weighted[..length], output(1 + k)));
             }
-            if loss != Loss::Squares {
+            if *loss != LaneLoss::Squares {
                 for (weighted, (&jacobian, &outside)) in
                     weighted.iter_mut().zip(jacobian.iter().zip(&outside[..length]))
                 {
@@ -394,8 +405,9 @@ fn descend_generic<const FMA: bool>(
     let mut here = Evaluation::new(p);
     let mut there = Evaluation::new(p);
     let size = response_size::<FMA>(problem, &workspace.gathered);
-    evaluate::<FMA>(problem, problem.loss, &model.programs.slope, &z, workspace, &mut here);
-    lift_floor::<FMA>(problem, &mut z, &upper, workspace, &mut here);
+    let mut loss = LaneLoss::of(problem.loss);
+    evaluate::<FMA>(problem, &loss, &model.programs.slope, &z, workspace, &mut here);
+    lift_floor::<FMA>(problem, &loss, &mut z, &upper, workspace, &mut here);
 
     let robust = problem.loss != Loss::Squares;
     let mut mode: [Mode; LANES] =
@@ -403,10 +415,21 @@ fn descend_generic<const FMA: bool>(
             |i| if i < pack.len() && here.objective[i].is_finite() { Mode::Damped } else { Mode::Done },
         );
     let mut converged = [false; LANES];
-    let mut singular = [false; LANES];
     let mut failures = [0usize; LANES];
     let mut damping: Lane = [if robust { 1e-1 } else { 1e-3 }; LANES];
     let mut second_known = [false; LANES];
+    let mut hand_over = [HAND_OVER; LANES];
+    let mut narrow = [false; LANES];
+    if let (Loss::Huber { delta }, LaneLoss::Huber(zone)) = (problem.loss, &mut loss) {
+        // Begin with a zone that holds most residuals and narrow it: a narrow zone far from the optimum holds too few
+        // points to show any curvature (Madsen and Nielsen 1993 solve L1 problems so).
+        let counts = counts(&workspace.gathered);
+        *zone = each(|i| {
+            let wide = 2.0 * (here.squares[i] / counts[i]).sqrt();
+            if wide > delta { wide } else { delta }
+        });
+        evaluate::<FMA>(problem, &loss, &model.programs.slope, &z, workspace, &mut here);
+    }
     let (mut matrix, mut step) = (vec![[0.0; LANES]; triangle(p)], vec![[0.0; LANES]; p]);
     let mut trial = z.clone();
     let mut held = vec![[false; LANES]; p];
@@ -414,9 +437,18 @@ fn descend_generic<const FMA: bool>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
+        if let (Loss::Huber { delta }, LaneLoss::Huber(zone)) = (problem.loss, &mut loss)
+            && narrow.contains(&true)
+        {
+            *zone = each(|i| if narrow[i] { (zone[i] * 0.25).max(delta) } else { zone[i] });
+            evaluate::<FMA>(problem, &loss, &model.programs.slope, &z, workspace, &mut there);
+            here.accept(&there, &narrow);
+            second_known = std::array::from_fn(|i| second_known[i] && !narrow[i]);
+            narrow = [false; LANES];
+        }
         // Newton lanes need second derivatives at where they stand.
         if (0..LANES).any(|i| mode[i] == Mode::Newton && !second_known[i]) {
-            evaluate::<FMA>(problem, problem.loss, &model.programs.curvature, &z, workspace, &mut there);
+            evaluate::<FMA>(problem, &loss, &model.programs.curvature, &z, workspace, &mut there);
             let take = std::array::from_fn(|i| mode[i] == Mode::Newton && !second_known[i]);
             here.accept(&there, &take);
             second_known = std::array::from_fn(|i| second_known[i] || take[i]);
@@ -463,12 +495,10 @@ fn descend_generic<const FMA: bool>(
                 if mode[i] == Mode::Newton && least[i] <= SINGULAR {
                     // Not positive definite here: back to damped steps.
                     mode[i] = Mode::Damped;
-                    singular[i] = true;
                     failures[i] += 1;
                     damping[i] = damping[i].max(1e-3);
+                    hand_over[i] = (hand_over[i] * 0.1).max(1e-7);
                     retry = true;
-                } else if mode[i] == Mode::Newton {
-                    singular[i] = false;
                 }
             }
             if !retry {
@@ -490,8 +520,25 @@ fn descend_generic<const FMA: bool>(
         }
         let tape = if mode.contains(&Mode::Newton) { &model.programs.curvature } else { &model.programs.slope };
         let with_second = mode.contains(&Mode::Newton);
-        evaluate::<FMA>(problem, problem.loss, tape, &trial, workspace, &mut there);
+        evaluate::<FMA>(problem, &loss, tape, &trial, workspace, &mut there);
         let mut take = [false; LANES];
+        if std::env::var("TRACE").is_ok_and(|c| c.parse::<usize>().is_ok_and(|c| pack.iter().any(|s| s.curve == c))) {
+            let l =
+                pack.iter().position(|s| s.curve == std::env::var("TRACE").unwrap().parse::<usize>().unwrap()).unwrap();
+            println!(
+                "{:?} obj {:.17e} -> {:.17e} rel {:.3e} damp {:.1e} gnorm {:.3e} -> {:.3e} fail {} held {:?} z {:?}",
+                mode[l],
+                here.objective[l],
+                there.objective[l],
+                relative[l],
+                damping[l],
+                norm(&here, &scale, &held, l),
+                norm(&there, &scale, &held, l),
+                failures[l],
+                held.iter().map(|h| h[l]).collect::<Vec<_>>(),
+                z.iter().map(|z| z[l]).collect::<Vec<_>>()
+            );
+        }
         for i in 0..LANES {
             match mode[i] {
                 Mode::Done => {}
@@ -504,7 +551,10 @@ fn descend_generic<const FMA: bool>(
                         damping[i] *= 8.0;
                     }
                     let stalled = !lower_now && (relative[i] <= STEP_TOLERANCE || damping[i] > 1e12);
-                    if relative[i] <= HAND_OVER && lower_now || stalled {
+                    let wide = matches!((problem.loss, &loss), (Loss::Huber { delta }, LaneLoss::Huber(zone)) if zone[i] > delta);
+                    if wide && (relative[i] <= HAND_OVER && lower_now || stalled) {
+                        narrow[i] = true;
+                    } else if relative[i] <= hand_over[i] && lower_now || stalled {
                         mode[i] = Mode::Newton;
                     }
                     if stalled {
@@ -524,6 +574,7 @@ fn descend_generic<const FMA: bool>(
                     } else {
                         mode[i] = Mode::Damped;
                         damping[i] = (damping[i] * 4.0).clamp(1e-6, 1.0);
+                        hand_over[i] = (hand_over[i] * 0.1).max(1e-7);
                         failures[i] += 1;
                     }
                 }
@@ -550,8 +601,8 @@ fn descend_generic<const FMA: bool>(
             curve: start.curve,
             z: (0..p).map(|j| z[j][lane]).collect(),
             objective: if here.objective[lane].is_finite() { here.objective[lane] } else { f64::INFINITY },
+            rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
             converged: converged[lane],
-            singular: singular[lane],
             pinned,
         });
     }
@@ -579,11 +630,22 @@ fn response_size<const FMA: bool>(problem: &Problem, gathered: &Gathered) -> Lan
     each(|i| sum[i].sqrt())
 }
 
+/// Points used, per lane.
+#[inline(always)]
+fn counts(gathered: &Gathered) -> Lane {
+    let mut counts = [0.0; LANES];
+    for w in gathered.weight[..gathered.stride].chunks_exact(LANES) {
+        counts = each(|i| counts[i] + if w[i] > 0.0 { 1.0 } else { 0.0 });
+    }
+    counts
+}
+
 /// Where a start in log space predicts something that has no logarithm, blends it with a flat curve at the geometric mean
 /// of the response until it does not: the floor rises, the amplitudes shrink.
 #[inline(always)]
 fn lift_floor<const FMA: bool>(
     problem: &Problem,
+    loss: &LaneLoss,
     z: &mut [Lane],
     upper: &[Lane],
     workspace: &mut Workspace,
@@ -618,7 +680,7 @@ fn lift_floor<const FMA: bool>(
                 }
             });
         }
-        evaluate::<FMA>(problem, problem.loss, &model.programs.slope, z, workspace, &mut there);
+        evaluate::<FMA>(problem, loss, &model.programs.slope, z, workspace, &mut there);
         here.accept(&there, &missing);
     }
 }
@@ -645,7 +707,7 @@ fn describe_generic<const FMA: bool>(
     let z: Vec<Lane> = (0..p).map(|j| each(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
     let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
-    evaluate::<FMA>(problem, problem.loss, tape, &z, workspace, &mut here);
+    evaluate::<FMA>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
     let total = total_squares::<FMA>(&workspace.gathered);
     let explained = weighted_squares::<FMA>(problem, &here, &z, workspace);
 
@@ -655,7 +717,9 @@ fn describe_generic<const FMA: bool>(
     let curvature: Vec<Lane> = (0..triangle(p))
         .map(|k| each(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
-    let (inverse, least) = inverse::<FMA>(&curvature, p, &free);
+    let (inverse, _) = inverse::<FMA>(&curvature, p, &free);
+    let full: Vec<Lane> = (0..triangle(p)).map(|k| each(|i| here.gauss[k][i] + here.robust[k][i])).collect();
+    let (_, least) = self::inverse::<FMA>(&full, p, &free);
     let variance = spread_to_parameters::<FMA>(&decoded, &inverse, p, &free);
     let condition = condition::<FMA>(&decoded, &here.gauss, &variance, p, &free);
     for (lane, end) in pack.iter().enumerate() {
@@ -667,7 +731,7 @@ fn describe_generic<const FMA: bool>(
         let rank_deficient = least[lane] <= SINGULAR;
         let status = if !objective.is_finite() || (0..p).any(|j| !decoded.theta[j][lane].is_finite()) {
             Status::NonFinite
-        } else if rank_deficient || end.singular && !end.converged {
+        } else if rank_deficient {
             Status::Degenerate
         } else if !end.converged {
             Status::IterationLimit
@@ -734,7 +798,7 @@ fn weighted_squares<const FMA: bool>(
         return each(|i| 2.0 * here.objective[i]);
     }
     let mut evaluation = Evaluation::new(problem.model.len());
-    evaluate::<FMA>(problem, Loss::Squares, &problem.model.programs.slope, z, workspace, &mut evaluation);
+    evaluate::<FMA>(problem, &LaneLoss::Squares, &problem.model.programs.slope, z, workspace, &mut evaluation);
     each(|i| 2.0 * evaluation.objective[i])
 }
 
@@ -1024,6 +1088,17 @@ mod tests {
                         .filter(|status| matches!(status, Status::Converged | Status::AtBound))
                         .count();
                     println!("{} {space:?} {loss:?}: {settled} of {}", entry.name, truth.len());
+                    for i in 0..100 {
+                        if !matches!(verdicts.status[i], Status::Converged | Status::AtBound) {
+                            println!(
+                                "   {i} n={} {:?} {:?} obj {}",
+                                verdicts.points[i],
+                                verdicts.status[i],
+                                &verdicts.parameters[i * plan.model.len()..(i + 1) * plan.model.len()],
+                                verdicts.objective[i]
+                            );
+                        }
+                    }
                 }
             }
         }

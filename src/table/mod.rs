@@ -1,3 +1,41 @@
-//! Arrow and Parquet live here and nowhere else.
+//! Tables in, tables out: Parquet, CSV and Arrow IPC become batches of curves, results become a table.
+//!
+//! In: the paths of the inputs, the key columns, the numeric columns, a filter. Out: [`Batch`]es of whole curves in the
+//! order in which their keys first appear, and a [`Writer`] for one row per curve and law. Arrow and Parquet live here
+//! and nowhere else; laws, fits and formulas' parameters are not known here.
+//!
+//! The way of a row: `source` finds the files and their columns, `decode` turns a part of a file into arrays, `piece`
+//! filters them, finds where the key changes and makes every number an f64 (all of that in parallel), `group` joins the
+//! pieces to curves in input order, `read` is the conveyor between them.
 
+mod arrow_ipc;
+mod csv;
+mod decode;
+mod filter;
+mod group;
+mod guard;
+mod keys;
+mod numbers;
+mod piece;
+mod read;
+mod source;
 pub mod sweep;
+#[cfg(test)]
+mod testing;
+mod write;
+
+pub use keys::{KeySchema, Keys};
+pub use read::{Counts, Event, ReadOptions, Reader, Selection, read};
+pub use source::{ColumnInfo, ColumnKind, Source};
+pub use write::{OutputKind, Values, Writer};
+
+use crate::curves::CurveBatch;
+
+/// Whole curves: the numbers and, row for row, the keys that they belong to.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// One row per curve.
+    pub keys: Keys,
+    /// The numeric columns in the order in which they were asked for.
+    pub curves: CurveBatch,
+}

@@ -1,0 +1,256 @@
+//! `sweepfit fit`: arguments to a [`Request`], its report to stderr and to a file.
+
+mod backend;
+mod options;
+mod report;
+
+use super::interruption;
+use clap::{Args, ValueEnum};
+use options::{bound, fixed, grid, loss, start};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
+use sweepfit::fit::{self, Loss, Objective};
+use sweepfit::formula::parse::parse_filter;
+use sweepfit::law::{Law, Mapping, catalogue};
+use sweepfit::pipeline::{self, Request};
+use sweepfit::table::{Selection, Source};
+use sweepfit::{Error, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  # One curve per run and seed, a catalogue law
+  sweepfit fit sweep.parquet --law saturating_power --x tokens --y loss \\
+    --by run,seed -o fits.parquet
+
+  # Any formula: a name that is a column is an input, every other is a parameter
+  sweepfit fit runs/ --law 'loss ~ E + A*params^-alpha + B*tokens^-beta' \\
+    --loss huber:1e-3 --where \"step > 1000 and split == 'val'\" -o fits.parquet
+
+  # Several laws to every curve, some parameters bounded or fixed, CSV to stdout
+  sweepfit fit sweep.parquet --law power --law saturating_power --x tokens --y loss \\
+    --by run --bound E=0: --fix alpha=0.34 -o -
+
+Exit status: 0 done (curves that could not be fitted are data and have a status), 1 done, but
+--strict was given and a curve is neither converged nor at_bound, 2 could not run.";
+
+/// Fit every law asked for to every curve of a sweep
+///
+/// Reads tables of measurements, groups their rows into curves, fits every law to every curve, globally and without
+/// starting values, and writes one row per curve and law: parameters, standard errors, status and statistics.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES, after_help = "Examples: see --help")]
+pub struct Fit {
+    /// Parquet, CSV or Arrow IPC files, folders of them (key=value folders become columns), or globs
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<String>,
+
+    /// A catalogue law (see `sweepfit laws`), a formula such as 'loss ~ E + A*x^-alpha', or 'NAME = FORMULA'; repeatable.
+    /// `all` stands for every catalogue law whose inputs --x maps
+    #[arg(long = "law", required = true, value_name = "LAW", help_heading = "What is fitted")]
+    laws: Vec<String>,
+    /// The response; may be left out where every law has a left side
+    #[arg(long, value_name = "COL", help_heading = "What is fitted")]
+    y: Option<String>,
+    /// The inputs of catalogue laws, in the order that `sweepfit laws` shows; a law with fewer inputs takes the first ones
+    #[arg(long, value_name = "COL,…", value_delimiter = ',', help_heading = "What is fitted")]
+    x: Vec<String>,
+    /// The key columns that tell curves apart; without them the whole input is one curve, or, where the columns hold
+    /// lists, each row is one
+    #[arg(long, value_name = "COL,…", value_delimiter = ',', help_heading = "What is fitted")]
+    by: Vec<String>,
+    /// Rows to keep: comparisons, `and or not`, arithmetic of columns, 'text', true, false
+    #[arg(long = "where", value_name = "EXPR", help_heading = "What is fitted")]
+    filter: Option<String>,
+    /// A weight for every row
+    #[arg(long, value_name = "COL", conflicts_with = "sigma", help_heading = "What is fitted")]
+    weight: Option<String>,
+    /// A standard deviation for every row, of the left side as written: weights 1/sigma^2, (y/sigma)^2 in log space
+    #[arg(long, value_name = "COL", help_heading = "What is fitted")]
+    sigma: Option<String>,
+    /// Leave rows outside a law's domain out, and count them; otherwise they make their curve bad_domain
+    #[arg(long, help_heading = "What is fitted")]
+    drop_bad_rows: bool,
+
+    /// Where residuals are taken: log y - log f, or y - f
+    #[arg(long, value_name = "SPACE", value_enum, default_value_t = Space::Log, help_heading = "How it is fitted")]
+    space: Space,
+    /// `squares`, or `huber:DELTA`: squares up to DELTA and linear beyond; `huber` alone means huber:1e-3
+    #[arg(long, value_name = "LOSS", value_parser = loss, default_value = "squares", help_heading = "How it is fitted")]
+    loss: Loss,
+    /// Hold a parameter between two ends, of which one may be empty; repeatable
+    #[arg(long, value_name = "P=LO:HI", value_parser = bound, help_heading = "How it is fitted")]
+    bound: Vec<NamedControl>,
+    /// Give a parameter a value that is not fitted; repeatable
+    #[arg(long, value_name = "P=V", value_parser = fixed, help_heading = "How it is fitted")]
+    fix: Vec<NamedControl>,
+    /// Search a parameter on these cells, both ends included: geometric where LO > 0, else uniform; repeatable
+    #[arg(long, value_name = "P=LO:HI:CELLS", value_parser = grid, help_heading = "How it is fitted")]
+    grid: Vec<NamedControl>,
+    /// Search a parameter from these values only, without its default box; repeatable
+    #[arg(long, value_name = "P=V[,V…]", value_parser = start, help_heading = "How it is fitted")]
+    start: Vec<NamedControl>,
+
+    /// Where the search runs: `gpu` never falls back, `auto` takes a hardware GPU for work that is worth it
+    #[arg(long, value_enum, default_value_t = backend::Choice::Auto, help_heading = "Where it runs")]
+    backend: backend::Choice,
+    /// The adapter to take: any part of its name, case ignored; the only way to run on a software adapter
+    #[arg(long, value_name = "NAME", help_heading = "Where it runs")]
+    adapter: Option<String>,
+    /// Threads to fit with [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
+    threads: Option<u16>,
+
+    /// Exit with 1 if a curve is neither converged nor at_bound
+    #[arg(long, help_heading = "What comes out")]
+    strict: bool,
+    /// Also write the summary as JSON: methods, counts, timings by stage
+    #[arg(long, value_name = "FILE.json", help_heading = "What comes out")]
+    summary: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(short, long, help_heading = "What comes out")]
+    quiet: bool,
+    /// The file to write: Parquet, CSV where it ends in .csv, Arrow IPC in .arrow; `-` for CSV on stdout
+    #[arg(short, long, value_name = "OUT", help_heading = "What comes out")]
+    output: String,
+}
+
+/// Where residuals are taken, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Space {
+    Log,
+    Linear,
+}
+
+impl Fit {
+    /// Fits, reports, and says by the exit code whether all went well.
+    pub fn run(self) -> Result<ExitCode> {
+        interruption::watch();
+        let filter = match &self.filter {
+            Some(text) => Some((text.clone(), parse_filter(text)?)),
+            None => None,
+        };
+        let source = Source::open(&self.inputs)?;
+        self.refuse_overwriting(&source)?;
+        let laws = self.bind(&source)?;
+        let mut notes = self.notes(&laws);
+        let numbers = self.numbers(&laws);
+        let plans = self.plans(laws, &numbers)?;
+        for plan in plans.iter().filter(|plan| plan.law.entry.is_none() && !self.quiet) {
+            eprintln!("{}", report::names(&plan.law, plans.len() > 1));
+        }
+        let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
+        notes.extend(devices.note);
+        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        let interrupted = interruption::flag();
+        let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
+        let threads = self.threads.map_or_else(all_cores, usize::from);
+        let watch = report::Watch::start(&source, self.quiet);
+        let request = Request {
+            source,
+            selection: Selection { keys: self.by.clone(), numbers, filter },
+            fits: fits.collect(),
+            out: self.output.clone(),
+            threads,
+            interrupted,
+        };
+        let ran = pipeline::run(request, &mut |progress| watch.show(progress));
+        watch.end();
+        let mut ran = ran?;
+        ran.notes.splice(0..0, notes);
+        if let Some(summary) = summary {
+            summary.write(&ran.to_json())?;
+        }
+        if !self.quiet {
+            eprint!("{}", report::text(&ran, self.drop_bad_rows));
+        }
+        Ok(if self.strict && ran.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    }
+
+    /// Binds every law to the input's columns, in the order of --law.
+    fn bind(&self, source: &Source) -> Result<Vec<Law>> {
+        let columns: Vec<String> = source.columns().iter().map(|column| column.name.clone()).collect();
+        let mapping = Mapping { x: &self.x, y: self.y.as_deref() };
+        let mut laws: Vec<Law> = Vec::new();
+        for text in &self.laws {
+            if text.trim() == "all" {
+                for entry in catalogue::CATALOGUE.iter().filter(|entry| entry.inputs.len() <= self.x.len()) {
+                    if !self.laws.iter().any(|law| law.trim() == entry.name) {
+                        laws.push(Law::bind(entry.name, &columns, mapping)?);
+                    }
+                }
+                continue;
+            }
+            let law = Law::bind(text, &columns, mapping)?;
+            if laws.iter().any(|other| other.name == law.name) {
+                return Err(Error::Usage(format!(
+                    "--law: two laws are called \"{0}\", and rows of the output could not be told apart: leave one out, \
+                     or write --law 'NAME = {0}'",
+                    law.name
+                )));
+            }
+            laws.push(law);
+        }
+        if laws.is_empty() {
+            return Err(Error::Usage("--law all: no law has its inputs mapped; name them with --x COL,…".into()));
+        }
+        Ok(laws)
+    }
+
+    /// The numeric columns that have to be read.
+    fn numbers(&self, laws: &[Law]) -> Vec<String> {
+        let mut numbers: Vec<String> = Vec::new();
+        let weights = self.weight.iter().chain(&self.sigma);
+        for name in laws.iter().flat_map(|law| &law.columns).chain(weights) {
+            if !numbers.contains(name) {
+                numbers.push(name.clone());
+            }
+        }
+        numbers
+    }
+
+    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<Plan>> {
+        let controls = [self.bound.as_slice(), &self.fix, &self.grid, &self.start].concat();
+        check_names(&controls, &laws)?;
+        let column = |name: &String| numbers.iter().position(|number| number == name).expect("asked for above");
+        let weighting = match (&self.weight, &self.sigma) {
+            (Some(weight), _) => Weighting::Weight(column(weight)),
+            (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
+            (None, None) => Weighting::Even,
+        };
+        let space = match self.space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        };
+        let objective = Objective { space, loss: self.loss };
+        let plan = |law| Plan::new(law, objective, &controls, weighting, self.drop_bad_rows, numbers);
+        laws.into_iter().map(plan).collect()
+    }
+
+    /// What the options do not mean, though it may look so.
+    fn notes(&self, laws: &[Law]) -> Vec<String> {
+        let formulas: Vec<String> =
+            laws.iter().filter(|law| law.entry.is_none()).map(|law| format!("`{}`", law.name)).collect();
+        if self.x.is_empty() || formulas.is_empty() {
+            return Vec::new();
+        }
+        vec![format!("--x is ignored by {}: a formula names its columns itself", formulas.join(", "))]
+    }
+
+    /// An output in the place of an input would take the sweep away.
+    fn refuse_overwriting(&self, source: &Source) -> Result<()> {
+        let Ok(out) = std::fs::canonicalize(&self.output) else { return Ok(()) };
+        let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == out);
+        match source.files().iter().find(|file| is_input(file)) {
+            Some(file) => Err(Error::Output {
+                file: file.clone(),
+                message: "is an input, too; choose another place with -o, outside the folders of the input".into(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,107 @@
+//! Values of `fit`'s options: text to typed values, with an example where the text is wrong.
+
+use super::super::{assignment, number};
+use sweepfit::fit::Loss;
+use sweepfit::fit::pack::{Control, NamedControl};
+
+/// δ of `--loss huber`: what the Chinchilla papers use.
+const USUAL_DELTA: f64 = 1e-3;
+/// More cells than a search could ever visit.
+const MOST_CELLS: usize = 1 << 12;
+
+type Parsed<T> = std::result::Result<T, String>;
+
+pub fn loss(text: &str) -> Parsed<Loss> {
+    match text.split_once(':') {
+        None if text == "squares" => Ok(Loss::Squares),
+        None if text == "huber" => Ok(Loss::Huber { delta: USUAL_DELTA }),
+        Some(("huber", delta)) => match number(delta)? {
+            delta if delta > 0.0 => Ok(Loss::Huber { delta }),
+            _ => Err("DELTA must be above 0, as in huber:1e-3".into()),
+        },
+        _ => Err("give squares, huber or huber:DELTA".into()),
+    }
+}
+
+fn named(parameter: String, control: Control) -> NamedControl {
+    NamedControl { parameter, control }
+}
+
+pub fn bound(text: &str) -> Parsed<NamedControl> {
+    let (parameter, value) = assignment(text).map_err(|_| "give P=LO:HI, as in alpha=0:2")?;
+    let (low, high) = value.split_once(':').ok_or("give P=LO:HI; either end may be empty, as in E=0:")?;
+    let end = |end: &str| if end.trim().is_empty() { Ok(None) } else { number(end).map(Some) };
+    let (lower, upper) = (end(low)?, end(high)?);
+    match (lower, upper) {
+        (None, None) => Err("both ends are empty: leave the option out".into()),
+        (Some(low), Some(high)) if low > high => {
+            Err(format!("LO {low} is above HI {high}: write {parameter}={high}:{low}"))
+        }
+        _ => Ok(named(parameter, Control { lower, upper, ..Control::default() })),
+    }
+}
+
+pub fn fixed(text: &str) -> Parsed<NamedControl> {
+    let (parameter, value) = assignment(text).map_err(|_| "give P=V, as in E=1.69")?;
+    let value = number(value)?;
+    Ok(named(parameter, Control { fixed: Some(value), ..Control::default() }))
+}
+
+pub fn grid(text: &str) -> Parsed<NamedControl> {
+    let usage = "give P=LO:HI:CELLS, as in alpha=0.01:2:24";
+    let (parameter, value) = assignment(text).map_err(|_| usage)?;
+    let parts: Vec<&str> = value.split(':').collect();
+    let [low, high, cells] = parts[..] else { return Err(usage.into()) };
+    let (low, high) = (number(low)?, number(high)?);
+    let cells = cells.trim().parse().ok().filter(|cells| (1..=MOST_CELLS).contains(cells));
+    let cells: usize = cells.ok_or_else(|| format!("CELLS must be a whole number from 1 to {MOST_CELLS}"))?;
+    if low > high {
+        return Err(format!("LO {low} is above HI {high}: write {parameter}={high}:{low}:{cells}"));
+    }
+    if low == high && cells > 1 || low < high && cells == 1 {
+        return Err(format!("{cells} cells from {low} to {high} cannot hold both ends; for one value use --start"));
+    }
+    Ok(named(parameter, Control { grid: Some((low, high, cells)), ..Control::default() }))
+}
+
+pub fn start(text: &str) -> Parsed<NamedControl> {
+    let (parameter, values) = assignment(text).map_err(|_| "give P=V[,V…], as in alpha=0.3,0.5")?;
+    let starts = values.split(',').map(number).collect::<Parsed<Vec<f64>>>()?;
+    Ok(named(parameter, Control { starts, ..Control::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_are_read() {
+        let control = |parsed: Parsed<NamedControl>| parsed.expect("a control").control;
+        assert_eq!(control(bound("a=1:2")), Control { lower: Some(1.0), upper: Some(2.0), ..Control::default() });
+        assert_eq!(control(bound("a=:-2e3")), Control { upper: Some(-2e3), ..Control::default() });
+        assert_eq!(control(bound(" a = 0 : ")), Control { lower: Some(0.0), ..Control::default() });
+        assert_eq!(control(fixed("E=1.69")).fixed, Some(1.69));
+        assert_eq!(control(grid("alpha=0.01:2:24")).grid, Some((0.01, 2.0, 24)));
+        assert_eq!(control(start("alpha=0.3,-0.5")).starts, [0.3, -0.5]);
+        assert_eq!(loss("huber"), Ok(Loss::Huber { delta: 1e-3 }));
+        assert_eq!(loss("huber:0.5"), Ok(Loss::Huber { delta: 0.5 }));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        let message = |parsed: Parsed<NamedControl>| parsed.expect_err("a mistake");
+        assert_eq!(message(bound("a=2:1")), "LO 2 is above HI 1: write a=1:2");
+        assert!(message(bound("a=:")).contains("leave the option out"));
+        assert!(message(bound("a=3")).contains("either end may be empty"));
+        assert!(message(bound("a")).contains("alpha=0:2"));
+        assert!(message(bound("a=x:1")).contains("\"x\" is not a number"));
+        assert!(message(fixed("a=inf")).contains("not a number"));
+        assert!(message(grid("a=1:2")).contains("P=LO:HI:CELLS"));
+        assert!(message(grid("a=1:2:0")).contains("whole number"));
+        assert!(message(grid("a=2:1:8")).contains("write a=1:2:8"));
+        assert!(message(grid("a=1:2:1")).contains("--start"));
+        assert!(message(start("a=1,,2")).contains("not a number"));
+        assert!(loss("huber:0").expect_err("a mistake").contains("above 0"));
+        assert!(loss("hubble").expect_err("a mistake").contains("squares, huber"));
+    }
+}

@@ -1,0 +1,152 @@
+//! What `fit` tells the user: names in formulas, progress on a terminal, the summary as text and as a file.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use sweepfit::fit::Status;
+use sweepfit::law::Law;
+use sweepfit::pipeline::{Progress, Report};
+use sweepfit::table::Source;
+use sweepfit::{Error, Result};
+use tempfile::NamedTempFile;
+
+/// Which names of a formula are columns and which are parameters.
+pub fn names(law: &Law, several: bool) -> String {
+    let which = if several { format!("{}: ", law.name) } else { String::new() };
+    format!("{which}inputs: {}; parameters: {}", law.inputs().join(", "), law.parameters.join(", "))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub struct Watch(ProgressBar);
+
+impl Watch {
+    pub fn start(source: &Source, quiet: bool) -> Watch {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let rows = source.rows();
+        let bar = ProgressBar::with_draw_target(rows, target);
+        let template = match rows {
+            Some(_) => "{bar:30} {percent:>3}% of {human_len} rows, {msg} curves, {eta} left",
+            None => "{spinner} {human_pos} rows, {msg} curves, {elapsed}",
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("both templates are well-formed"));
+        Watch(bar)
+    }
+
+    pub fn show(&self, progress: Progress) {
+        self.0.set_message(grouped(progress.curves));
+        self.0.set_position(progress.rows_read);
+    }
+
+    /// Leaves no trace.
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The file of `--summary`, made before the run so that it cannot fail after it.
+pub struct SummaryFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl SummaryFile {
+    pub fn create(path: &Path) -> Result<SummaryFile> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".sweepfit-").suffix(".part");
+        // An ordinary file, not a private one as temporary files are.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|error| unwritable(path, &error))?;
+        Ok(SummaryFile { path: path.to_path_buf(), file })
+    }
+
+    pub fn write(mut self, summary: &Value) -> Result<()> {
+        writeln!(self.file, "{summary:#}").map_err(|error| unwritable(&self.path, &error))?;
+        self.file.persist(&self.path).map_err(|error| unwritable(&self.path, &error.error))?;
+        Ok(())
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    Error::Output { file: path.to_path_buf(), message: format!("cannot be written: {error}; choose another --summary") }
+}
+
+/// The summary for people.
+pub fn text(report: &Report, dropping: bool) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| writeln!(text, "{line}").expect("writing to a string cannot fail");
+    for note in &report.notes {
+        line(format!("note: {note}"));
+    }
+    line(format!("{} curves of {} rows{}", grouped(report.curves), grouped(report.rows_read), left_out(report)));
+    let several = report.laws.len() > 1;
+    for law in &report.laws {
+        let counts: Vec<String> = Status::ALL
+            .iter()
+            .zip(&law.tally.first)
+            .filter(|(status, _)| law.tally.count(**status) > 0)
+            .map(|(status, first)| {
+                let count = format!("{} {}", grouped(law.tally.count(*status)), status.name());
+                match first {
+                    // Of the rest, one to look at.
+                    Some(key) if !matches!(status, Status::Converged | Status::AtBound) => {
+                        format!("{count} (first {key})")
+                    }
+                    _ => count,
+                }
+            })
+            .collect();
+        let counts = if counts.is_empty() { "nothing to fit".to_string() } else { counts.join(", ") };
+        line(format!("{}: {counts}", law.name));
+        let tally = &law.tally;
+        if several && tally.missing_rows + tally.dropped_rows > 0 {
+            line(format!("  rows left out: {} missing, {} outside its domain", tally.missing_rows, tally.dropped_rows));
+        }
+        if let Some((key, reason)) = &tally.first_bad
+            && !dropping
+        {
+            line(format!("  {key}: {reason}"));
+            line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter));
+        }
+    }
+    let devices: Vec<String> = report
+        .devices()
+        .into_iter()
+        .map(|(name, adapter)| adapter.map_or(name.to_string(), |adapter| format!("{name}: {adapter}")))
+        .collect();
+    line(format!("{} in {:.2} s ({})", report.out, report.seconds, devices.join("; ")));
+    text
+}
+
+fn left_out(report: &Report) -> String {
+    let missing = report.laws.iter().map(|law| law.tally.missing_rows).max().unwrap_or(0);
+    let dropped = report.laws.iter().map(|law| law.tally.dropped_rows).max().unwrap_or(0);
+    let reasons = [
+        (report.rows_filtered, "by --where"),
+        (missing, "null, NaN or of weight zero"),
+        (dropped, "outside the law's domain"),
+    ];
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .filter(|(rows, _)| *rows > 0)
+        .map(|(rows, reason)| format!("{} {reason}", grouped(rows)))
+        .collect();
+    if reasons.is_empty() { String::new() } else { format!("; rows left out: {}", reasons.join(", ")) }
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

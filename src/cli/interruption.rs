@@ -1,0 +1,32 @@
+//! SIGINT and SIGTERM: a run is told to stop, cleans up after itself, and the process exits with 2.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+/// Whether somebody looks at the flag and has to clean up.
+static LOOKED_AT: AtomicBool = AtomicBool::new(false);
+
+static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    // Where no handler can be set, the signals end the process as they always did.
+    let _ = ctrlc::set_handler(move || {
+        set.store(true, Ordering::SeqCst);
+        if !LOOKED_AT.load(Ordering::SeqCst) {
+            eprintln!("error: {}", sweepfit::Error::Interrupted);
+            std::process::exit(2);
+        }
+    });
+    flag
+});
+
+/// Takes the signals over: until [`flag`] is asked for, they end the process at once.
+pub fn watch() {
+    LazyLock::force(&FLAG);
+}
+
+/// Set when the process is told to stop. The caller cleans up and ends the process.
+pub fn flag() -> Arc<AtomicBool> {
+    LOOKED_AT.store(true, Ordering::SeqCst);
+    FLAG.clone()
+}

@@ -1,0 +1,361 @@
+//! The pipeline: read → pack → search → judge → write, one direction, streaming.
+//!
+//! In: a [`Request`]. Out: the table of fits under its name, and a [`Report`]. The reader has a thread of its own, batches
+//! are fitted side by side on a rayon pool, and the caller's thread writes them in the order in which they were read. A
+//! fixed number of batches is in flight, so that the size of the input never sets the memory. Only this file knows all the
+//! stages; it knows no formulas and no formats of files.
+
+mod card;
+mod columns;
+
+pub use card::{Report, Stages, Tally};
+
+use columns::Columns;
+
+use crate::error::{Error, Result};
+use crate::fit::Backend;
+use crate::fit::judge::judge;
+use crate::fit::pack::{Plan, Weighting};
+use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// All that is asked of a run.
+#[derive(Debug)]
+pub struct Request {
+    pub source: Source,
+    /// The columns that the plans were made for, in their order, the keys and the filter.
+    pub selection: Selection,
+    /// In the order in which a curve's rows shall come.
+    pub fits: Vec<Fit>,
+    /// A path, or `-` for CSV on standard output.
+    pub out: String,
+    /// Threads that fit, and as many that decode; the result does not depend on it.
+    pub threads: usize,
+    /// Set from outside, ends the run with [`Error::Interrupted`] within a fraction of a second.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// A law and the device that searches for it.
+#[derive(Debug)]
+pub struct Fit {
+    pub plan: Plan,
+    pub device: Device,
+}
+
+/// A backend that is open, and how it is called in reports.
+#[derive(Clone)]
+pub struct Device {
+    pub backend: Arc<dyn Backend + Send + Sync>,
+    /// `cpu` or `gpu`.
+    pub name: &'static str,
+    pub adapter: Option<String>,
+}
+
+impl Device {
+    /// The CPU.
+    pub fn cpu() -> Device {
+        Device { backend: Arc::new(crate::fit::cpu::Cpu), name: "cpu", adapter: None }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Device({}, {:?})", self.name, self.adapter)
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows of the input that were read for the curves written so far.
+    pub rows_read: u64,
+    /// Curves written.
+    pub curves: u64,
+}
+
+/// How often the caller's thread looks whether it was told to stop.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Batches in flight beyond one per thread: one that is being written, one that waits to be fitted.
+const SPARE_BATCHES: usize = 2;
+/// More batches in flight than these cost memory and keep no core busy: a batch is shared among cores by itself.
+const MOST_BATCHES: usize = 10;
+/// Threads beyond those asked for where a GPU searches: so many may sleep while they wait for it.
+const WAITING_THREADS: usize = 1;
+
+/// Fits every law to every curve and writes the table; `watch` hears of every batch written.
+///
+/// # Errors
+/// What the input, the output or the device refuse. No output appears then, and one that existed is left as it was.
+pub fn run(request: Request, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
+    let start = Instant::now();
+    let request = Arc::new(request);
+    let columns = Arc::new(Columns::new(&request.fits));
+    let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
+    let reader = table::read(&request.source, &request.selection, &options)?;
+    let schema = reader.key_schema().clone();
+    let open = || Writer::create(&request.out, &schema, columns.announced());
+    let mut writer = open()?;
+    let mut report = Report::new(&request, &columns);
+    let mut line = Line::start(reader, &request, &columns)?;
+    loop {
+        match line.next()? {
+            Event::Fitted(fitted) => {
+                let started = Instant::now();
+                writer.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+                report.take(&fitted);
+                report.stages.write += started.elapsed();
+                watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
+            }
+            Event::Restarted => {
+                writer = open()?;
+                report = Report::new(&request, &columns);
+            }
+            Event::End(end) => {
+                report.end(end);
+                let started = Instant::now();
+                writer.finish(&report.metadata())?;
+                report.stages.write += started.elapsed();
+                report.seconds = start.elapsed().as_secs_f64();
+                return Ok(report);
+            }
+        }
+    }
+}
+
+/// A batch on its way out.
+struct Fitted {
+    index: u64,
+    keys: Keys,
+    values: Vec<Values>,
+    /// One per law.
+    tallies: Vec<Tally>,
+    /// What the reader had read when it handed the batch over.
+    counts: Counts,
+    stages: Stages,
+    /// Given back when the batch has been written or thrown away.
+    _token: Token,
+}
+
+/// What the reader knows at its end.
+struct End {
+    counts: Counts,
+    notes: Vec<String>,
+    /// Time spent on waiting for the reader.
+    read: Duration,
+}
+
+/// What comes off the line, in input order.
+enum Event {
+    Fitted(Box<Fitted>),
+    /// All batches so far are void.
+    Restarted,
+    End(End),
+}
+
+/// What the threads say, in any order.
+enum Message {
+    Fitted(Box<Fitted>),
+    /// Batches before this index are void.
+    Restarted(u64),
+    /// How many batches there were.
+    End(u64, End),
+    Failed(Error),
+    /// A mistake of this program on another thread; goes on on the caller's.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// The right to have one batch in flight.
+struct Token(Receiver<()>);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        // The queue holds one entry per token, so there is one to take, unless the feeding thread is gone with it.
+        let _ = self.0.try_recv();
+    }
+}
+
+/// The threads at work and the way to their batches in input order.
+struct Line {
+    messages: Receiver<Message>,
+    /// Batches that came before their turn.
+    early: BTreeMap<u64, Box<Fitted>>,
+    next: u64,
+    end: Option<(u64, End)>,
+    interrupted: Arc<AtomicBool>,
+    /// Tells batches that wait in the pool that nobody wants them any more.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn start(reader: Reader, request: &Arc<Request>, columns: &Arc<Columns>) -> Result<Line> {
+        let on_cpu = request.fits.iter().all(|fit| fit.device.name == "cpu");
+        let threads = request.threads.max(1) + if on_cpu { 0 } else { WAITING_THREADS };
+        let no_thread = |error: &dyn std::fmt::Display| {
+            Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
+        };
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("fit {index}"));
+        let pool = pool.build().map_err(|error| no_thread(&error))?;
+        let (sender, messages) = unbounded();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let feeder = Feeder {
+            pool,
+            request: request.clone(),
+            columns: columns.clone(),
+            messages: sender,
+            tokens: bounded((threads + SPARE_BATCHES).min(MOST_BATCHES)),
+            abandoned: abandoned.clone(),
+        };
+        let thread = std::thread::Builder::new().name("feed".into());
+        thread.spawn(move || feeder.feed(reader)).map_err(|error| no_thread(&error))?;
+        let interrupted = request.interrupted.clone();
+        Ok(Line { messages, early: BTreeMap::new(), next: 0, end: None, interrupted, abandoned })
+    }
+
+    fn next(&mut self) -> Result<Event> {
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            if let Some(fitted) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Ok(Event::Fitted(fitted));
+            }
+            if let Some((_, end)) = self.end.take_if(|(batches, _)| *batches == self.next) {
+                return Ok(Event::End(end));
+            }
+            match self.messages.recv_timeout(GLANCE) {
+                Ok(Message::Fitted(fitted)) if fitted.index < self.next => {}
+                Ok(Message::Fitted(fitted)) => drop(self.early.insert(fitted.index, fitted)),
+                Ok(Message::Restarted(first)) => {
+                    self.next = first;
+                    self.early = self.early.split_off(&first);
+                    return Ok(Event::Restarted);
+                }
+                Ok(Message::End(batches, end)) => self.end = Some((batches, end)),
+                Ok(Message::Failed(error)) => return Err(error),
+                Ok(Message::Panicked(payload)) => resume_unwind(payload),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the feeding thread says goodbye before it goes"),
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // Nobody waits for the threads: after an interruption a batch of dear fits would take too long.
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The reading thread: takes batches in and spawns their fits.
+struct Feeder {
+    pool: ThreadPool,
+    request: Arc<Request>,
+    columns: Arc<Columns>,
+    messages: Sender<Message>,
+    /// Holds an entry for every batch in flight, and so bounds their number.
+    tokens: (Sender<()>, Receiver<()>),
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Feeder {
+    fn feed(self, reader: Reader) {
+        let last = match catch_unwind(AssertUnwindSafe(|| self.read(reader))) {
+            Ok(Ok(last)) => last,
+            Ok(Err(error)) => Message::Failed(error),
+            Err(payload) => Message::Panicked(payload),
+        };
+        self.say(last);
+    }
+
+    fn read(&self, mut reader: Reader) -> Result<Message> {
+        let mut index = 0;
+        let mut read = Duration::ZERO;
+        loop {
+            let started = Instant::now();
+            let event = reader.next();
+            read += started.elapsed();
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            match event.transpose()? {
+                None => {
+                    let end = End { counts: reader.counts(), notes: reader.notes().to_vec(), read };
+                    return Ok(Message::End(index, end));
+                }
+                Some(table::Event::Restarted) => self.say(Message::Restarted(index)),
+                Some(table::Event::Batch(batch)) => {
+                    self.spawn(index, batch, reader.counts());
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// Waits until a batch may start, and starts it.
+    fn spawn(&self, index: u64, batch: Batch, counts: Counts) {
+        self.tokens.0.send(()).expect("this thread holds the receiver, too");
+        let token = Token(self.tokens.1.clone());
+        let (request, columns) = (self.request.clone(), self.columns.clone());
+        let (messages, abandoned) = (self.messages.clone(), self.abandoned.clone());
+        self.pool.spawn(move || {
+            if abandoned.load(Ordering::Relaxed) {
+                return;
+            }
+            let message = match catch_unwind(AssertUnwindSafe(|| fit(&request, &columns, &batch))) {
+                Ok(Ok((values, tallies, stages))) => Message::Fitted(Box::new(Fitted {
+                    index,
+                    keys: batch.keys,
+                    values,
+                    tallies,
+                    counts,
+                    stages,
+                    _token: token,
+                })),
+                Ok(Err(error)) => Message::Failed(error),
+                Err(payload) => Message::Panicked(payload),
+            };
+            // Nobody listens after an interruption.
+            let _ = messages.send(message);
+        });
+    }
+
+    fn say(&self, message: Message) {
+        // Nobody listens after an interruption.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// Pack, search and judge: every law on one batch.
+fn fit(request: &Request, columns: &Columns, batch: &Batch) -> Result<(Vec<Values>, Vec<Tally>, Stages)> {
+    let mut stages = Stages::default();
+    let mut verdicts = Vec::with_capacity(request.fits.len());
+    let mut tallies = Vec::with_capacity(request.fits.len());
+    for Fit { plan, device } in &request.fits {
+        let started = Instant::now();
+        let packed = plan.pack(&batch.curves);
+        stages.pack += started.elapsed();
+        let started = Instant::now();
+        let proposals = device.backend.propose(&packed.problem)?;
+        stages.search += started.elapsed();
+        let started = Instant::now();
+        // With known standard deviations the scatter of the residuals does not scale the errors.
+        let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
+        let verdict = judge(&packed.problem, &proposals, unit_weights);
+        stages.judge += started.elapsed();
+        tallies.push(Tally::of(&packed, &verdict, &batch.keys));
+        verdicts.push(verdict);
+    }
+    let started = Instant::now();
+    let values = columns.fill(&request.fits, &verdicts);
+    stages.write += started.elapsed();
+    Ok((values, tallies, stages))
+}

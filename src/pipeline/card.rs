@@ -1,0 +1,377 @@
+//! What a run reports: counts and timings, and the methods card that goes into the output's metadata.
+//!
+//! In: the request, then tallies batch by batch. Out: a [`Report`], its `sweepfit.*` metadata and its JSON. The metadata
+//! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
+
+use super::columns::Columns;
+use super::{End, Fitted, Request};
+use crate::curves::CurveBatch;
+use crate::fit::judge::Verdicts;
+use crate::fit::pack::{Packed, Plan, Weighting};
+use crate::fit::{Loss, Space, Status};
+use crate::table::Keys;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Time spent in each stage, summed over batches; stages of different batches overlap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Waiting for decoded, grouped rows.
+    pub read: Duration,
+    pub pack: Duration,
+    pub search: Duration,
+    pub judge: Duration,
+    pub write: Duration,
+}
+
+/// What became of the curves under one law.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// Curves of every status, in the order of [`Status::ALL`].
+    pub statuses: [u64; Status::ALL.len()],
+    /// The key of the first curve of every status.
+    pub first: [Option<String>; Status::ALL.len()],
+    /// Rows with a null or NaN in a column that the law reads, or of weight zero.
+    pub missing_rows: u64,
+    /// Rows outside the law's domain that were left out on request.
+    pub dropped_rows: u64,
+    /// The key of the first curve with a row outside the law's domain, and what is wrong with the row.
+    pub first_bad: Option<(String, String)>,
+}
+
+impl Tally {
+    /// Counts one batch.
+    pub(super) fn of(packed: &Packed, verdicts: &Verdicts, keys: &Keys) -> Tally {
+        let mut tally = Tally {
+            missing_rows: packed.missing_rows as u64,
+            dropped_rows: packed.dropped_rows as u64,
+            first_bad: packed.first_bad.as_ref().map(|(curve, reason)| (keys.describe(*curve), reason.clone())),
+            ..Tally::default()
+        };
+        for (curve, status) in verdicts.status.iter().enumerate() {
+            let at = position(*status);
+            if tally.statuses[at] == 0 {
+                tally.first[at] = Some(keys.describe(curve));
+            }
+            tally.statuses[at] += 1;
+        }
+        tally
+    }
+
+    fn add(&mut self, later: &Tally) {
+        for at in 0..Status::ALL.len() {
+            self.statuses[at] += later.statuses[at];
+            if self.first[at].is_none() {
+                self.first[at].clone_from(&later.first[at]);
+            }
+        }
+        self.missing_rows += later.missing_rows;
+        self.dropped_rows += later.dropped_rows;
+        if self.first_bad.is_none() {
+            self.first_bad.clone_from(&later.first_bad);
+        }
+    }
+
+    /// Curves of one status.
+    pub fn count(&self, status: Status) -> u64 {
+        self.statuses[position(status)]
+    }
+
+    fn counts(&self) -> Value {
+        Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
+    }
+}
+
+fn position(status: Status) -> usize {
+    Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status")
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Where the table went.
+    pub out: String,
+    /// Curves written, each once per law.
+    pub curves: u64,
+    /// Rows of the input.
+    pub rows_read: u64,
+    /// Rows that the filter did not keep.
+    pub rows_filtered: u64,
+    pub laws: Vec<LawReport>,
+    /// What the user should know about input and output.
+    pub notes: Vec<String>,
+    pub stages: Stages,
+    pub seconds: f64,
+    /// The part of the methods card that is known before the first curve.
+    methods: Vec<(String, String)>,
+}
+
+/// What a run did with one law.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LawReport {
+    /// As in the output's `law` column.
+    pub name: String,
+    pub tally: Tally,
+    /// `cpu` or `gpu`.
+    pub backend: &'static str,
+    pub adapter: Option<String>,
+    /// A filter that keeps out most rows that are outside the law's domain.
+    pub filter: String,
+    card: Value,
+}
+
+impl Report {
+    pub(super) fn new(request: &Request, columns: &Columns) -> Report {
+        let laws = request.fits.iter().map(|fit| LawReport {
+            name: fit.plan.law.name.clone(),
+            tally: Tally::default(),
+            backend: fit.device.name,
+            adapter: fit.device.adapter.clone(),
+            filter: filter(&fit.plan, &request.selection.numbers),
+            card: law_card(&fit.plan, request.selection.numbers.len()),
+        });
+        Report {
+            out: request.out.clone(),
+            curves: 0,
+            rows_read: 0,
+            rows_filtered: 0,
+            laws: laws.collect(),
+            notes: columns.notes().to_vec(),
+            stages: Stages::default(),
+            seconds: 0.0,
+            methods: methods(request),
+        }
+    }
+
+    pub(super) fn take(&mut self, fitted: &Fitted) {
+        self.curves += fitted.keys.len() as u64;
+        for (law, tally) in self.laws.iter_mut().zip(&fitted.tallies) {
+            law.tally.add(tally);
+        }
+        self.stages.pack += fitted.stages.pack;
+        self.stages.search += fitted.stages.search;
+        self.stages.judge += fitted.stages.judge;
+        self.stages.write += fitted.stages.write;
+    }
+
+    pub(super) fn end(&mut self, end: End) {
+        self.rows_read = end.counts.rows_read;
+        self.rows_filtered = end.counts.rows_left_out;
+        self.notes.splice(0..0, end.notes);
+        self.stages.read = end.read;
+    }
+
+    /// Fits of a status, over all laws.
+    pub fn count(&self, status: Status) -> u64 {
+        self.laws.iter().map(|law| law.tally.count(status)).sum()
+    }
+
+    /// Fits that are neither converged nor converged at a bound.
+    pub fn failures(&self) -> u64 {
+        let good = self.count(Status::Converged) + self.count(Status::AtBound);
+        self.curves * self.laws.len() as u64 - good
+    }
+
+    /// Every device that searched, each once: backend and adapter.
+    pub fn devices(&self) -> Vec<(&'static str, Option<&str>)> {
+        let mut devices = Vec::new();
+        for law in &self.laws {
+            let device = (law.backend, law.adapter.as_deref());
+            if !devices.contains(&device) {
+                devices.push(device);
+            }
+        }
+        devices
+    }
+
+    /// The methods card, for the output's metadata.
+    pub(super) fn metadata(&self) -> Vec<(String, String)> {
+        let mut card = self.methods.clone();
+        let mut entry = |key: &str, value: String| card.push((key.to_string(), value));
+        entry("laws", Value::from(self.law_cards()).to_string());
+        entry("curves", self.curves.to_string());
+        entry("rows_read", self.rows_read.to_string());
+        entry("rows_left_out_by_where", self.rows_filtered.to_string());
+        entry("rows_missing", self.laws.iter().map(|law| law.tally.missing_rows).sum::<u64>().to_string());
+        entry("rows_dropped", self.laws.iter().map(|law| law.tally.dropped_rows).sum::<u64>().to_string());
+        entry("counts", self.counts().to_string());
+        card.into_iter().map(|(key, value)| (format!("sweepfit.{key}"), value)).collect()
+    }
+
+    /// All of it, for `--summary`: the methods card, counts and timings.
+    pub fn to_json(&self) -> Value {
+        let seconds = |time: Duration| time.as_secs_f64();
+        let mut summary: serde_json::Map<String, Value> =
+            self.methods.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let more = json!({
+            "out": self.out,
+            "curves": self.curves,
+            "rows_read": self.rows_read,
+            "rows_left_out_by_where": self.rows_filtered,
+            "counts": self.counts(),
+            "failures": self.failures(),
+            "laws": self.law_cards(),
+            "notes": self.notes,
+            "seconds": self.seconds,
+            "stages": {
+                "read": seconds(self.stages.read),
+                "pack": seconds(self.stages.pack),
+                "search": seconds(self.stages.search),
+                "judge": seconds(self.stages.judge),
+                "write": seconds(self.stages.write),
+            },
+        });
+        if let Value::Object(more) = more {
+            summary.extend(more);
+        }
+        Value::Object(summary)
+    }
+
+    fn counts(&self) -> Value {
+        Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
+    }
+
+    fn law_cards(&self) -> Vec<Value> {
+        let card = |law: &LawReport| {
+            let mut card = law.card.clone();
+            card["backend"] = json!(law.backend);
+            card["adapter"] = json!(law.adapter);
+            card["counts"] = law.tally.counts();
+            card["rows_missing"] = json!(law.tally.missing_rows);
+            card["rows_dropped"] = json!(law.tally.dropped_rows);
+            card["first_bad_curve"] = json!(law.tally.first_bad.as_ref().map(|(key, _)| key));
+            card["first_bad_reason"] = json!(law.tally.first_bad.as_ref().map(|(_, reason)| reason));
+            card
+        };
+        self.laws.iter().map(card).collect()
+    }
+}
+
+/// What was asked, in words that a reader of the file can repeat.
+fn methods(request: &Request) -> Vec<(String, String)> {
+    let first = &request.fits[0].plan;
+    let lines = |lines: Vec<String>| lines.join("\n");
+    let laws = request.fits.iter().map(|fit| {
+        let law = &fit.plan.law;
+        format!("{} = {} ~ {}", law.name, law.response_text, law.formula)
+    });
+    let inputs = request.source.files().iter().map(|file| file.display().to_string());
+    let weighting = match first.weighting {
+        Weighting::Even => "even".to_string(),
+        Weighting::Weight(column) => format!("weight {}", request.selection.numbers[column]),
+        Weighting::Sigma(column) => format!("sigma {}", request.selection.numbers[column]),
+    };
+    let (loss, criteria) = match first.objective.loss {
+        Loss::Squares => ("squares".to_string(), "of normal errors"),
+        Loss::Huber { delta } => (format!("huber:{delta}"), "quasi"),
+    };
+    let mut ran = Vec::new();
+    for fit in &request.fits {
+        let line = match (&fit.device.adapter, fit.plan.model.is_closed_form()) {
+            (Some(_), true) => "closed form in f32 on the adapter, verdict in f64 on the CPU",
+            (Some(_), false) => "search and refinement in f32 on the adapter, verdict in f64 on the CPU",
+            (None, _) => "everything in f64 on the CPU",
+        };
+        let line = format!("{}: {line}", fit.plan.law.name);
+        ran.push(line);
+    }
+    let mut devices: Vec<&str> = Vec::new();
+    let mut adapters: Vec<&str> = Vec::new();
+    for fit in &request.fits {
+        if !devices.contains(&fit.device.name) {
+            devices.push(fit.device.name);
+        }
+        let adapter = fit.device.adapter.as_deref().unwrap_or("none");
+        if !adapters.contains(&adapter) {
+            adapters.push(adapter);
+        }
+    }
+    let boxes = request.fits.iter().flat_map(|fit| {
+        let name = |j: usize| &fit.plan.law.parameters[fit.plan.model.free[j]];
+        let line = move |j: usize| format!("{}: {}: {}", fit.plan.law.name, name(j), fit.plan.describe_box(j));
+        (0..fit.plan.model.len()).map(line).collect::<Vec<_>>()
+    });
+    let card = [
+        ("version", env!("CARGO_PKG_VERSION").to_string()),
+        ("formula", lines(laws.collect())),
+        ("objective", objective(first)),
+        ("space", space(first).to_string()),
+        ("loss", loss),
+        ("information_criteria", criteria.to_string()),
+        ("weighting", weighting),
+        ("bad_rows", if first.drop_bad_rows { "left out" } else { "make their curve bad_domain" }.to_string()),
+        ("boxes", lines(boxes.collect())),
+        ("inputs", lines(inputs.collect())),
+        ("by", request.selection.keys.join(",")),
+        ("where", request.selection.filter.as_ref().map_or(String::new(), |(text, _)| text.clone())),
+        ("backend", devices.join(", ")),
+        ("adapter", adapters.join(", ")),
+        ("ran", lines(ran)),
+    ];
+    card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+fn space(plan: &Plan) -> &'static str {
+    match plan.objective.space {
+        Space::Log => "log",
+        Space::Linear => "linear",
+    }
+}
+
+fn objective(plan: &Plan) -> String {
+    let residual = match plan.objective.space {
+        Space::Log => "r = log(left side) - log(right side)",
+        Space::Linear => "r = left side - right side",
+    };
+    match plan.objective.loss {
+        Loss::Squares => format!("sum of w r^2/2, {residual}"),
+        Loss::Huber { delta } => {
+            format!("sum of w h(r), h = r^2/2 where |r| <= {delta}, else {delta} (|r| - {delta}/2), {residual}")
+        }
+    }
+}
+
+/// Positive columns are in the domain of nearly every law; the response has to be positive in log space only.
+fn filter(plan: &Plan, numbers: &[String]) -> String {
+    let law = &plan.law;
+    let inputs = law.inputs();
+    let wanted = |name: &&String| plan.objective.space == Space::Log || inputs.contains(&name.as_str());
+    let mut conditions: Vec<String> =
+        law.columns.iter().filter(wanted).map(|name| format!("{} > 0", in_formulas(name))).collect();
+    match plan.weighting {
+        Weighting::Even => {}
+        Weighting::Weight(column) => conditions.push(format!("{} >= 0", in_formulas(&numbers[column]))),
+        Weighting::Sigma(column) => conditions.push(format!("{} > 0", in_formulas(&numbers[column]))),
+    }
+    conditions.join(" and ")
+}
+
+/// A column's name as formulas and filters write it.
+fn in_formulas(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) { name.to_string() } else { format!("`{name}`") }
+}
+
+fn law_card(plan: &Plan, columns: usize) -> Value {
+    let parameters = plan.law.parameters.iter().enumerate().map(|(j, name)| match plan.fixed[j] {
+        Some(value) => json!({ "name": name, "fixed": value }),
+        None => {
+            let free = plan.model.free.iter().position(|&free| free == j).expect("free where not fixed");
+            json!({ "name": name, "box": plan.describe_box(free) })
+        }
+    });
+    // The grid's shape is the same for every curve, so that a batch of none shows it.
+    let no_curves = CurveBatch { offsets: vec![0], columns: vec![Vec::new(); columns] };
+    let grid = plan.pack(&no_curves).problem.grid;
+    let searched = plan.model.projection.nonlinear.iter().map(|&j| &plan.law.parameters[plan.model.free[j]]);
+    json!({
+        "name": plan.law.name,
+        "formula": plan.law.formula,
+        "response": plan.law.response_text,
+        "inputs": plan.law.inputs(),
+        "parameters": parameters.collect::<Vec<_>>(),
+        "searched": searched.collect::<Vec<_>>(),
+        "grid_cells": grid.cells,
+        "grid_points": if grid.axes() == 0 { 0 } else { grid.points() },
+    })
+}

@@ -1,0 +1,198 @@
+//! The result columns: their names, their order, and how verdicts fill them. A new output column touches this file alone.
+//!
+//! In: the fits of a run, then verdicts batch by batch. Out: one value per curve and law for every column.
+
+use super::Fit;
+use crate::fit::Status;
+use crate::fit::judge::Verdicts;
+use crate::table::{OutputKind, Values};
+use std::sync::Arc;
+
+/// The columns behind the keys.
+#[derive(Debug)]
+pub struct Columns {
+    announced: Vec<(String, OutputKind)>,
+    parameters: Vec<Parameter>,
+    laws: Vec<Arc<str>>,
+    statuses: Vec<Arc<str>>,
+    /// The names of each law's free parameters.
+    free: Vec<Vec<Arc<str>>>,
+    notes: Vec<String>,
+}
+
+/// A parameter column: where each law has it.
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    per_law: Vec<Option<Source>>,
+}
+
+/// Where a law's parameter comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// Position among the free parameters.
+    Free(usize),
+    Fixed(f64),
+}
+
+/// The columns behind the parameters and their standard errors, in the order of the contract.
+const STATISTICS: [(&str, OutputKind); 11] = [
+    ("status", OutputKind::Text),
+    ("points", OutputKind::Count),
+    ("objective", OutputKind::Number),
+    ("rmse", OutputKind::Number),
+    ("r2", OutputKind::Number),
+    ("aicc", OutputKind::Number),
+    ("bic", OutputKind::Number),
+    ("basins", OutputKind::Count),
+    ("basin_gap", OutputKind::Number),
+    ("condition", OutputKind::Number),
+    ("at_bound", OutputKind::TextList),
+];
+
+impl Columns {
+    /// Lays the columns out for the laws of a run.
+    pub fn new(fits: &[Fit]) -> Columns {
+        let (parameters, notes) = union(fits);
+        let number = |name: String| (name, OutputKind::Number);
+        let mut announced = vec![("law".to_string(), OutputKind::Text)];
+        announced.extend(parameters.iter().map(|parameter| number(parameter.name.clone())));
+        announced.extend(parameters.iter().map(|parameter| number(format!("{}_se", parameter.name))));
+        announced.extend(STATISTICS.map(|(name, kind)| (name.to_string(), kind)));
+        let free = |fit: &Fit| {
+            let names = &fit.plan.law.parameters;
+            fit.plan.model.free.iter().map(|&j| Arc::from(names[j].as_str())).collect()
+        };
+        Columns {
+            announced,
+            parameters,
+            laws: fits.iter().map(|fit| Arc::from(fit.plan.law.name.as_str())).collect(),
+            statuses: Status::ALL.iter().map(|status| Arc::from(status.name())).collect(),
+            free: fits.iter().map(free).collect(),
+            notes,
+        }
+    }
+
+    /// Names and types, for the writer.
+    pub fn announced(&self) -> &[(String, OutputKind)] {
+        &self.announced
+    }
+
+    /// What the user should know about the names.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The values of a batch; `verdicts` holds one entry per law. Rows run over curves, and in a curve over laws.
+    pub fn fill(&self, fits: &[Fit], verdicts: &[Verdicts]) -> Vec<Values> {
+        let laws = fits.len();
+        let curves = verdicts[0].status.len();
+        let rows = || (0..curves).flat_map(|curve| verdicts.iter().enumerate().map(move |(law, v)| (curve, law, v)));
+        let number = |of: &dyn Fn(&Verdicts) -> &Vec<f64>| {
+            let mut values = vec![f64::NAN; curves * laws];
+            for (law, verdict) in verdicts.iter().enumerate() {
+                for (value, found) in values[law..].iter_mut().step_by(laws).zip(of(verdict)) {
+                    *value = *found;
+                }
+            }
+            Values::Number(values)
+        };
+        let mut values = vec![Values::Text(rows().map(|(_, law, _)| self.laws[law].clone()).collect())];
+        for parameter in &self.parameters {
+            values.push(Values::Number(parameter.fill(fits, verdicts, |v| &v.parameters, |fixed| fixed)));
+        }
+        for parameter in &self.parameters {
+            values.push(Values::Number(parameter.fill(fits, verdicts, |v| &v.standard_errors, |_| f64::NAN)));
+        }
+        values.push(Values::Text(rows().map(|(curve, _, v)| self.word(v.status[curve])).collect()));
+        values.push(Values::Count(rows().map(|(curve, _, v)| Some(v.points[curve])).collect()));
+        values.push(number(&|v| &v.objective));
+        values.push(number(&|v| &v.rmse));
+        values.push(number(&|v| &v.r2));
+        values.push(number(&|v| &v.aicc));
+        values.push(number(&|v| &v.bic));
+        values.push(Values::Count(rows().map(|(curve, _, v)| Some(v.basins[curve])).collect()));
+        values.push(number(&|v| &v.basin_gap));
+        values.push(number(&|v| &v.condition));
+        values.push(Values::TextList(rows().map(|(curve, law, v)| self.pinned(law, v.pinned[curve])).collect()));
+        values
+    }
+
+    fn word(&self, status: Status) -> Arc<str> {
+        let position = Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status");
+        self.statuses[position].clone()
+    }
+
+    fn pinned(&self, law: usize, bits: u64) -> Vec<Arc<str>> {
+        if bits == 0 {
+            return Vec::new();
+        }
+        let names = self.free[law].iter().enumerate();
+        names.filter(|(j, _)| bits >> j & 1 == 1).map(|(_, name)| name.clone()).collect()
+    }
+}
+
+impl Parameter {
+    /// One value per curve and law: a free parameter's from `free`, a fixed one's from `fixed`, null without a fit.
+    fn fill(
+        &self,
+        fits: &[Fit],
+        verdicts: &[Verdicts],
+        free: impl Fn(&Verdicts) -> &Vec<f64>,
+        fixed: impl Fn(f64) -> f64,
+    ) -> Vec<f64> {
+        let laws = fits.len();
+        let mut values = vec![f64::NAN; verdicts[0].status.len() * laws];
+        for (law, verdict) in verdicts.iter().enumerate() {
+            let Some(source) = self.per_law[law] else { continue };
+            let parameters = fits[law].plan.model.len();
+            let found = free(verdict);
+            for (curve, status) in verdict.status.iter().enumerate() {
+                if status.has_parameters() {
+                    values[curve * laws + law] = match source {
+                        Source::Free(j) => found[curve * parameters + j],
+                        Source::Fixed(value) => fixed(value),
+                    };
+                }
+            }
+        }
+        values
+    }
+}
+
+/// The union of the laws' parameters in order of appearance. Names that differ only in case become `<law>_<parameter>`:
+/// DuckDB and others fold case.
+fn union(fits: &[Fit]) -> (Vec<Parameter>, Vec<String>) {
+    let laws: Vec<(&str, &[String])> =
+        fits.iter().map(|fit| (fit.plan.law.name.as_str(), fit.plan.law.parameters.as_slice())).collect();
+    let mut parameters: Vec<Parameter> = Vec::new();
+    let mut renamed: Vec<&str> = Vec::new();
+    for (law, (name, own)) in laws.iter().enumerate() {
+        for (j, parameter) in own.iter().enumerate() {
+            let alike = |other: &String| other != parameter && other.to_lowercase() == parameter.to_lowercase();
+            let clashes = laws.iter().any(|(_, others)| others.iter().any(alike));
+            if clashes && !renamed.contains(&parameter.as_str()) {
+                renamed.push(parameter);
+            }
+            let column = if clashes { format!("{name}_{parameter}") } else { parameter.clone() };
+            let at = parameters.iter().position(|known| known.name == column).unwrap_or_else(|| {
+                parameters.push(Parameter { name: column, per_law: vec![None; fits.len()] });
+                parameters.len() - 1
+            });
+            let model = &fits[law].plan.model;
+            parameters[at].per_law[law] = Some(match fits[law].plan.fixed[j] {
+                Some(value) => Source::Fixed(value),
+                None => Source::Free(model.free.iter().position(|&free| free == j).expect("free where not fixed")),
+            });
+        }
+    }
+    let notes = if renamed.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!(
+            "parameters {} differ only in case and are written as LAW_PARAMETER: readers such as DuckDB fold case",
+            renamed.join(", ")
+        )]
+    };
+    (parameters, notes)
+}

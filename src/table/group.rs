@@ -1,0 +1,290 @@
+//! Pieces to batches of whole curves.
+//!
+//! In: pieces in input order. Out: batches whose borders depend on the curves alone, not on pieces, row groups or
+//! threads. [`Stream`] joins rows that lie together and notices a key that comes back; [`Gather`] holds all rows and
+//! groups them whatever their order.
+
+use super::Batch;
+use super::keys::{KeySchema, Keys};
+use super::piece::Piece;
+use crate::curves::CurveBatch;
+use arrow::error::ArrowError;
+use arrow::row::Rows;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A batch ends with the curve that brings it to so many rows: 2 MiB per column.
+const ROWS: usize = 256 * 1024;
+/// Or to so many curves: a batch of short curves gives the fit enough to share among cores.
+const CURVES: usize = 16 * 1024;
+
+/// For keys that are hashes already.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are stored under this hasher");
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What becomes of curves whose key comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Rows of one key are one curve.
+    Key,
+    /// Every run of a piece is a curve of its own, whatever its key: rows of lists.
+    Run,
+    /// There are no keys, and all rows are one curve.
+    Whole,
+}
+
+/// What a piece led to.
+pub(super) enum Streamed {
+    Joined,
+    /// A key came back after its curve was finished; described for the user.
+    CameBack(String),
+}
+
+/// Groups rows that lie together.
+pub(super) struct Stream {
+    schema: KeySchema,
+    identity: Identity,
+    /// Hashes of all keys so far.
+    seen: HashSet<u64, BuildHasherDefault<AsIs>>,
+    /// Curves in batches that were handed out.
+    before: u64,
+    /// Of the batch under construction: the first row of every curve, how many rows, the keys, the columns.
+    starts: Vec<usize>,
+    rows: usize,
+    keys: Rows,
+    columns: Vec<Vec<f64>>,
+}
+
+impl Stream {
+    pub fn new(schema: &KeySchema, identity: Identity, columns: usize) -> Stream {
+        Stream {
+            schema: schema.clone(),
+            identity,
+            seen: HashSet::default(),
+            before: 0,
+            starts: Vec::new(),
+            rows: 0,
+            keys: schema.no_keys(),
+            columns: vec![Vec::new(); columns],
+        }
+    }
+
+    /// Takes the rows of a piece in; batches that are whole go to `ready`.
+    pub fn push(&mut self, piece: &Piece, ready: &mut impl Extend<Batch>) -> Result<Streamed, ArrowError> {
+        // Rows before this one are in the batch.
+        let mut copied = 0;
+        for (run, &start) in piece.starts.iter().enumerate() {
+            if run == 0 && self.goes_on(piece) {
+                continue;
+            }
+            if self.identity == Identity::Key && !self.seen.insert(piece.hashes[run]) {
+                let mut key = self.schema.no_keys();
+                key.push(piece.keys.row(run));
+                return Ok(Streamed::CameBack(self.schema.decode(&key, 1, 0)?.describe(0)));
+            }
+            if self.starts.len() >= CURVES || self.rows + start - copied >= ROWS {
+                self.copy(piece, copied, start);
+                copied = start;
+                ready.extend([self.cut()?]);
+            }
+            self.starts.push(self.rows + start - copied);
+            if self.identity != Identity::Whole && piece.keys.num_rows() > 0 {
+                self.keys.push(piece.keys.row(run));
+            }
+        }
+        self.copy(piece, copied, piece.rows);
+        Ok(Streamed::Joined)
+    }
+
+    /// The last batch, if there is one.
+    pub fn finish(&mut self) -> Result<Option<Batch>, ArrowError> {
+        if self.starts.is_empty() { Ok(None) } else { self.cut().map(Some) }
+    }
+
+    /// Whether the first run of a piece belongs to the curve under construction.
+    fn goes_on(&self, piece: &Piece) -> bool {
+        match self.identity {
+            Identity::Run => false,
+            Identity::Whole => !self.starts.is_empty(),
+            Identity::Key => {
+                let last = self.keys.num_rows();
+                last > 0 && self.keys.row(last - 1).data() == piece.keys.row(0).data()
+            }
+        }
+    }
+
+    fn copy(&mut self, piece: &Piece, from: usize, to: usize) {
+        for (column, new) in self.columns.iter_mut().zip(&piece.columns) {
+            column.extend_from_slice(&new[from..to]);
+        }
+        self.rows += to - from;
+    }
+
+    fn cut(&mut self) -> Result<Batch, ArrowError> {
+        let mut offsets = std::mem::take(&mut self.starts);
+        offsets.push(std::mem::take(&mut self.rows));
+        let curves = offsets.len() - 1;
+        // The next batch will be about as large: room at once instead of growing by copies.
+        let columns = self.columns.iter_mut().map(|column| {
+            let room = Vec::with_capacity(column.len() + column.len() / 8);
+            std::mem::replace(column, room)
+        });
+        let columns = columns.collect();
+        let keys = self.schema.decode(&self.keys, curves, self.before)?;
+        self.keys.clear();
+        self.before += curves as u64;
+        Ok(Batch { keys, curves: CurveBatch { offsets, columns } })
+    }
+}
+
+/// Groups rows that lie anywhere: all of them in memory, in 8 bytes per number and 8 per row.
+pub(super) struct Gather {
+    schema: KeySchema,
+    /// Hash to the first curve with it; the others follow in `next`.
+    first: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    next: Vec<u32>,
+    /// The key and the number of rows of every curve, in order of first appearance.
+    keys: Rows,
+    lengths: Vec<u32>,
+    /// The curve of every row.
+    curve: Vec<u32>,
+    columns: Vec<Vec<f64>>,
+}
+
+/// No further curve of this hash.
+const NONE: u32 = u32::MAX;
+
+impl Gather {
+    /// `rows`: how many are expected, to make room at once.
+    pub fn new(schema: &KeySchema, columns: usize, rows: usize) -> Gather {
+        let mut curve = Vec::new();
+        let mut numbers = vec![Vec::new(); columns];
+        // The number is the file's claim; where it is too much for memory, rows that really come decide.
+        if curve.try_reserve_exact(rows).is_ok() {
+            for column in &mut numbers {
+                let _ = column.try_reserve_exact(rows);
+            }
+        }
+        Gather {
+            schema: schema.clone(),
+            first: HashMap::default(),
+            next: Vec::new(),
+            keys: schema.no_keys(),
+            lengths: Vec::new(),
+            curve,
+            columns: numbers,
+        }
+    }
+
+    /// Takes the rows of a piece in; `false` where there are more rows than can be numbered.
+    #[must_use]
+    pub fn push(&mut self, piece: &Piece) -> bool {
+        if self.curve.len() + piece.rows >= NONE as usize {
+            return false;
+        }
+        for (run, &start) in piece.starts.iter().enumerate() {
+            let end = piece.starts.get(run + 1).copied().unwrap_or(piece.rows);
+            let curve = self.curve_of(piece, run);
+            self.lengths[curve as usize] += (end - start) as u32;
+            self.curve.resize(self.curve.len() + end - start, curve);
+        }
+        for (column, new) in self.columns.iter_mut().zip(&piece.columns) {
+            column.extend_from_slice(new);
+        }
+        true
+    }
+
+    fn curve_of(&mut self, piece: &Piece, run: usize) -> u32 {
+        let hash = piece.hashes[run];
+        let mut last = NONE;
+        let mut candidate = self.first.get(&hash).copied().unwrap_or(NONE);
+        while candidate != NONE {
+            if self.keys.row(candidate as usize).data() == piece.keys.row(run).data() {
+                return candidate;
+            }
+            last = candidate;
+            candidate = self.next[candidate as usize];
+        }
+        let new = self.lengths.len() as u32;
+        if last == NONE {
+            self.first.insert(hash, new);
+        } else {
+            self.next[last as usize] = new;
+        }
+        self.next.push(NONE);
+        self.keys.push(piece.keys.row(run));
+        self.lengths.push(0);
+        new
+    }
+
+    /// Sorts the rows by curve, stably.
+    pub fn sort(self) -> Sorted {
+        let mut ends: Vec<u32> = Vec::with_capacity(self.lengths.len());
+        let mut end = 0;
+        for length in &self.lengths {
+            ends.push(end);
+            end += length;
+        }
+        // While rows are placed, `ends[c]` is where the next row of curve c goes; afterwards it is where c ends.
+        let mut order = vec![0u32; self.curve.len()];
+        for (row, &curve) in self.curve.iter().enumerate() {
+            let place = &mut ends[curve as usize];
+            order[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Sorted { schema: self.schema, keys: self.keys, ends, order, columns: self.columns, curve: 0 }
+    }
+}
+
+/// All curves, handed out batch by batch.
+pub(super) struct Sorted {
+    schema: KeySchema,
+    keys: Rows,
+    /// Where every curve ends in `order`.
+    ends: Vec<u32>,
+    /// The rows, curve by curve.
+    order: Vec<u32>,
+    columns: Vec<Vec<f64>>,
+    /// The first curve that was not handed out.
+    curve: usize,
+}
+
+impl Sorted {
+    /// The next batch, cut where [`Stream`] would cut it.
+    pub fn next(&mut self) -> Result<Option<Batch>, ArrowError> {
+        let first = self.curve;
+        if first == self.ends.len() {
+            return Ok(None);
+        }
+        let start = if first == 0 { 0 } else { self.ends[first - 1] as usize };
+        let mut offsets = vec![0];
+        let mut keys = self.schema.no_keys();
+        for curve in first..self.ends.len() {
+            let rows = offsets[offsets.len() - 1];
+            if curve - first >= CURVES || rows >= ROWS {
+                break;
+            }
+            keys.push(self.keys.row(curve));
+            offsets.push(self.ends[curve] as usize - start);
+        }
+        let curves = offsets.len() - 1;
+        self.curve += curves;
+        let rows = &self.order[start..start + offsets[curves]];
+        let columns = self.columns.iter().map(|column| rows.iter().map(|&row| column[row as usize]).collect());
+        let columns = columns.collect();
+        let keys: Keys = self.schema.decode(&keys, curves, first as u64)?;
+        Ok(Some(Batch { keys, curves: CurveBatch { offsets, columns } }))
+    }
+}

@@ -1,0 +1,477 @@
+//! Results to a table: key columns first, then one column per result, one row per curve and law.
+//!
+//! In: batches of keys and values in output order. Out: Parquet (zstd), or CSV or Arrow IPC where the name says so, or
+//! CSV on standard output for `-`. The file is written under a temporary name beside its place and renamed when it is
+//! complete; dropping the writer removes it. Knows no laws and no fits.
+//!
+//! Standard output is spooled through a temporary file too: a reader that restarts makes void what was written before.
+
+use super::keys::{KeySchema, Keys};
+use crate::error::{Error, Result};
+use arrow::array::{Array, ArrayRef, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
+use arrow::ipc::writer::FileWriter;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// The type of a result column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// Strings.
+    Text,
+    /// f64; NaN is written as null.
+    Number,
+    /// u32.
+    Count,
+    /// Joined by `;` in CSV.
+    TextList,
+}
+
+/// The values of a result column, for each curve and in it for each law.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Strings, never null.
+    Text(Vec<Arc<str>>),
+    /// NaN is written as null.
+    Number(Vec<f64>),
+    /// `None` is null.
+    Count(Vec<Option<u32>>),
+    /// Lists of strings, never null.
+    TextList(Vec<Vec<Arc<str>>>),
+}
+
+impl Values {
+    fn kind(&self) -> OutputKind {
+        match self {
+            Values::Text(_) => OutputKind::Text,
+            Values::Number(_) => OutputKind::Number,
+            Values::Count(_) => OutputKind::Count,
+            Values::TextList(_) => OutputKind::TextList,
+        }
+    }
+
+    fn to_array(&self) -> ArrayRef {
+        match self {
+            Values::Text(texts) => Arc::new(StringArray::from_iter_values(texts)),
+            Values::Number(numbers) => {
+                let known = BooleanBuffer::collect_bool(numbers.len(), |row| !numbers[row].is_nan());
+                Arc::new(Float64Array::new(numbers.clone().into(), Some(NullBuffer::new(known))))
+            }
+            Values::Count(counts) => Arc::new(UInt32Array::from(counts.clone())),
+            Values::TextList(lists) => {
+                let mut builder = ListBuilder::new(StringBuilder::new());
+                for list in lists {
+                    list.iter().for_each(|text| builder.values().append_value(text));
+                    builder.append(true);
+                }
+                Arc::new(builder.finish())
+            }
+        }
+    }
+}
+
+impl OutputKind {
+    fn data_type(self) -> DataType {
+        match self {
+            OutputKind::Text => DataType::Utf8,
+            OutputKind::Number => DataType::Float64,
+            OutputKind::Count => DataType::UInt32,
+            OutputKind::TextList => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+        }
+    }
+}
+
+/// Writes a table of results.
+pub struct Writer {
+    out: PathBuf,
+    schema: SchemaRef,
+    kinds: Vec<OutputKind>,
+    keys: usize,
+    format: Format,
+}
+
+enum Format {
+    Parquet(ArrowWriter<Place>),
+    Csv(BufWriter<Place>),
+    Arrow(FileWriter<BufWriter<Place>>),
+}
+
+/// Where the bytes go before the table is complete.
+enum Place {
+    /// Renamed to the second.
+    Beside(NamedTempFile, PathBuf),
+    /// Copied to standard output.
+    Spool(File),
+    /// What is no file and cannot be replaced, as `/dev/null`.
+    Device(File),
+}
+
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Place::Beside(file, _) => file.write(bytes),
+            Place::Spool(file) | Place::Device(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Place::Beside(file, _) => file.flush(),
+            Place::Spool(file) | Place::Device(file) => file.flush(),
+        }
+    }
+}
+
+impl Writer {
+    /// Prepares an output: `out` is a path, or `-` for CSV on standard output; `columns` are the result columns behind
+    /// the keys. A path that ends in `.csv` is written as CSV, one in `.arrow`, `.feather` or `.ipc` as Arrow IPC (its
+    /// dictionaries as the values that they stand for), any other as Parquet.
+    ///
+    /// # Errors
+    /// A place that cannot be written to; two columns of one name.
+    pub fn create(out: &str, keys: &KeySchema, columns: &[(String, OutputKind)]) -> Result<Writer> {
+        let path = PathBuf::from(out);
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let arrow = matches!(ending.as_str(), "arrow" | "feather" | "ipc");
+        let key_types = keys.types().iter().map(|data_type| match data_type {
+            // A dictionary may not change within an Arrow file, and here every batch has its own.
+            DataType::Dictionary(_, value) if arrow => (**value).clone(),
+            other => other.clone(),
+        });
+        let key_fields = keys.names().iter().zip(key_types).map(|(name, data_type)| Field::new(name, data_type, true));
+        let result_fields = columns.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        let fields: Vec<Field> = key_fields.chain(result_fields).collect();
+        refuse_duplicates(&fields)?;
+        let schema = Arc::new(Schema::new(fields));
+        let failed = |message: String| Error::Output { file: path.clone(), message };
+        let place = if out == "-" {
+            Place::Spool(tempfile::tempfile().map_err(|error| failed(format!("cannot be spooled: {error}")))?)
+        } else {
+            place_beside(&path)?
+        };
+        let format = if out == "-" || ending == "csv" {
+            let mut csv = BufWriter::new(place);
+            let names = schema.fields().iter().map(|field| quoted(field.name())).collect::<Vec<_>>();
+            writeln!(csv, "{}", names.join(",")).map_err(|error| failed(format!("cannot be written: {error}")))?;
+            Format::Csv(csv)
+        } else if arrow {
+            let writer = FileWriter::try_new(BufWriter::new(place), &schema);
+            Format::Arrow(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
+        } else {
+            // The Arrow schema is written at the end, since it holds the metadata.
+            let options = ArrowWriterOptions::new().with_properties(properties(columns)).with_skip_arrow_metadata(true);
+            let writer = ArrowWriter::try_new_with_options(place, schema.clone(), options);
+            Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
+        };
+        let kinds = columns.iter().map(|(_, kind)| *kind).collect();
+        Ok(Writer { out: path, schema, kinds, keys: keys.names().len(), format })
+    }
+
+    /// Appends rows: for each curve of `keys`, one for each of `laws` laws; `values` holds, column by column, as many.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: a full disk, for example.
+    ///
+    /// # Panics
+    /// Where `values` has other columns, types or lengths than were announced.
+    pub fn write(&mut self, keys: &Keys, laws: usize, values: &[Values]) -> Result<()> {
+        assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
+        let rows = keys.len() * laws;
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        let repeat =
+            UInt32Array::from_iter_values((0..keys.len() as u32).flat_map(|curve| std::iter::repeat_n(curve, laws)));
+        for (column, field) in keys.columns().iter().zip(self.schema.fields()) {
+            let column =
+                if laws == 1 { column.clone() } else { take(column, &repeat, None).map_err(|e| self.failed(&e))? };
+            columns.push(cast(&column, field.data_type()).map_err(|error| self.failed(&error))?);
+        }
+        columns.extend(values.iter().map(Values::to_array));
+        assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| self.failed(&error))?;
+        let written = match &mut self.format {
+            Format::Parquet(writer) => writer.write(&batch).map_err(|error| error.to_string()),
+            Format::Arrow(writer) => writer.write(&batch).map_err(|error| error.to_string()),
+            Format::Csv(writer) => write_csv(writer, &batch, self.keys, values),
+        };
+        written.map_err(|error| self.failed(&error))
+    }
+
+    /// Completes the table and puts it in its place. `metadata` goes into the file where the format has room for it
+    /// (Parquet and Arrow IPC).
+    pub fn finish(self, metadata: &[(String, String)]) -> Result<()> {
+        let Writer { out, schema, format, .. } = self;
+        let failed =
+            |message: String| Error::Output { file: out.clone(), message: format!("cannot be written: {message}") };
+        let place = match format {
+            Format::Parquet(mut writer) => {
+                for (key, value) in metadata {
+                    writer.append_key_value_metadata(KeyValue::new(key.clone(), value.clone()));
+                }
+                // Readers such as pyarrow show the metadata of this schema, where there is one, and not the file's.
+                let metadata: Metadata = metadata.iter().cloned().collect();
+                let schema = Schema::clone(&schema).with_metadata(metadata);
+                let encoded = encode_arrow_schema(&schema);
+                writer.append_key_value_metadata(KeyValue::new(ARROW_SCHEMA_META_KEY.to_string(), encoded));
+                writer.into_inner().map_err(|error| failed(error.to_string()))?
+            }
+            Format::Arrow(mut writer) => {
+                for (key, value) in metadata {
+                    writer.write_metadata(key, value);
+                }
+                let buffered = writer.into_inner().map_err(|error| failed(error.to_string()))?;
+                buffered.into_inner().map_err(|error| failed(error.error().to_string()))?
+            }
+            Format::Csv(writer) => writer.into_inner().map_err(|error| failed(error.error().to_string()))?,
+        };
+        match place {
+            Place::Beside(file, path) => {
+                file.persist(path).map_err(|error| failed(error.error.to_string()))?;
+            }
+            Place::Spool(mut file) => {
+                let mut stdout = std::io::stdout().lock();
+                let copied = file.seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(&mut file, &mut stdout));
+                copied.and_then(|_| stdout.flush()).map_err(|error| Error::Output {
+                    file: "standard output".into(),
+                    message: format!("cannot be written: {error}"),
+                })?;
+            }
+            Place::Device(mut file) => file.flush().map_err(|error| failed(error.to_string()))?,
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Output { file: self.out.clone(), message: format!("cannot be written: {error}") }
+    }
+}
+
+fn refuse_duplicates(fields: &[Field]) -> Result<()> {
+    for (index, field) in fields.iter().enumerate() {
+        if fields[..index].iter().any(|other| other.name() == field.name()) {
+            return Err(Error::Column {
+                column: field.name().clone(),
+                message: "would stand twice in the output; rename the key column of the input, or the parameter"
+                    .to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn place_beside(path: &Path) -> Result<Place> {
+    let failed = |message: String| Error::Output { file: path.to_path_buf(), message };
+    // Through a link the file that it points to is replaced, not the link.
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    if target.is_dir() {
+        return Err(failed("is a folder; name a file in it".to_string()));
+    }
+    if target.exists() && !target.is_file() {
+        let device = File::options().write(true).open(&target);
+        return Ok(Place::Device(device.map_err(|error| failed(format!("cannot be written: {error}")))?));
+    }
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    if target.file_name().is_none() || !folder.is_dir() {
+        return Err(failed(format!("the folder {} does not exist; make it first", folder.display())));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sweepfit-").suffix(".part");
+    // The result is an ordinary file, not a private one as temporary files are.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(&folder);
+    let file = file.map_err(|error| failed(format!("cannot be written: {error}; choose another place with -o")))?;
+    Ok(Place::Beside(file, target))
+}
+
+fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("sweepfit version ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        // Per page they cost time at every value, and nobody looks results up by them.
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    for (name, kind) in columns {
+        if *kind == OutputKind::Number {
+            // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up.
+            properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name.clone()]), false);
+        }
+    }
+    properties.build()
+}
+
+fn write_csv(
+    writer: &mut impl Write,
+    batch: &RecordBatch,
+    keys: usize,
+    values: &[Values],
+) -> std::result::Result<(), String> {
+    let options = FormatOptions::default().with_null("");
+    let keys = batch.columns()[..keys].iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+    let keys = keys.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    for row in 0..batch.num_rows() {
+        line.clear();
+        for key in &keys {
+            let value = key.value(row).try_to_string().map_err(|error| error.to_string())?;
+            line.push_str(&quoted(&value));
+            line.push(',');
+        }
+        for column in values {
+            match column {
+                Values::Text(texts) => line.push_str(&quoted(&texts[row])),
+                Values::Number(numbers) if numbers[row].is_nan() => {}
+                // The shortest text that reads back as the same number.
+                Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
+                Values::Count(counts) => line.push_str(&counts[row].map_or(String::new(), |count| count.to_string())),
+                Values::TextList(lists) => line.push_str(&quoted(&lists[row].join(";"))),
+            }
+            line.push(',');
+        }
+        line.pop();
+        writeln!(writer, "{line}").map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// A CSV field, in quotes where it needs them.
+fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Source, read};
+    use super::*;
+    use arrow::array::{AsArray, StringViewArray};
+    use arrow::datatypes::Float64Type;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    fn columns() -> Vec<(String, OutputKind)> {
+        let named = [
+            ("law", OutputKind::Text),
+            ("alpha", OutputKind::Number),
+            ("points", OutputKind::Count),
+            ("at_bound", OutputKind::TextList),
+        ];
+        named.map(|(name, kind)| (name.to_string(), kind)).to_vec()
+    }
+
+    fn values() -> Vec<Values> {
+        let text = |text: &str| Arc::<str>::from(text);
+        vec![
+            Values::Text(["power", "a,b", "power", "a,b"].map(text).to_vec()),
+            Values::Number(vec![0.1, f64::NAN, 1e300, -0.0]),
+            Values::Count(vec![Some(3), None, Some(4), Some(0)]),
+            Values::TextList(vec![vec![], vec![text("E"), text("A")], vec![], vec![text("E")]]),
+        ]
+    }
+
+    /// Two curves with keys `a` and null.
+    fn two_keys(folder: &Path) -> Keys {
+        let path = folder.join("in.parquet");
+        let keys: ArrayRef = Arc::new(StringViewArray::from(vec![Some("a"), None]));
+        write_parquet(&path, &table(vec![("k", keys), ("x", Arc::new(Float64Array::from(vec![1.0, 2.0])))]));
+        read_all(&[&path], &selection(&["k"], &["x"], ""), 1).expect("two curves").0[0].keys.clone()
+    }
+
+    fn written(out: &Path, keys: &Keys) -> Vec<u8> {
+        let mut writer = Writer::create(&out.display().to_string(), keys.schema(), &columns()).expect("a writer");
+        writer.write(keys, 2, &values()).expect("rows");
+        assert!(!out.exists(), "{} exists before it is complete", out.display());
+        writer.finish(&[("sweepfit.version".to_string(), "1".to_string())]).expect("a table");
+        std::fs::read(out).expect("bytes")
+    }
+
+    #[test]
+    fn a_table_is_written_in_the_format_of_its_name_and_the_same_every_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = two_keys(folder.path());
+        let csv = written(&folder.path().join("o.csv"), &keys);
+        let expected =
+            "k,law,alpha,points,at_bound\na,power,0.1,3,\na,\"a,b\",,,E;A\n,power,1e300,4,\n,\"a,b\",-0.0,0,E\n";
+        assert_eq!(String::from_utf8(csv).expect("text"), expected);
+
+        let parquet = folder.path().join("o.parquet");
+        assert_eq!(written(&parquet, &keys), written(&folder.path().join("p.parquet"), &keys));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&parquet).expect("a file")).expect("Parquet");
+        assert_eq!(reader.schema().field(0).data_type(), &DataType::Utf8View);
+        let metadata = reader.metadata().file_metadata().key_value_metadata().expect("metadata").clone();
+        assert!(metadata.iter().any(|pair| pair.key == "sweepfit.version" && pair.value.as_deref() == Some("1")));
+        let batch = reader.build().expect("a reader").next().expect("a batch").expect("rows");
+        assert_eq!(batch.num_rows(), 4);
+        assert!(batch.column(0).is_null(2) && batch.column(2).is_null(1));
+        assert_eq!(batch.column(2).as_primitive::<Float64Type>().value(2), 1e300);
+
+        for name in ["o.arrow", "o.feather", "o.ipc"] {
+            written(&folder.path().join(name), &keys);
+            let source = Source::open(&[folder.path().join(name).display().to_string()]).expect("Arrow IPC");
+            let names: Vec<&str> = source.columns().iter().map(|column| column.name.as_str()).collect();
+            assert_eq!(names, ["k", "law", "alpha", "points", "at_bound"]);
+        }
+    }
+
+    #[test]
+    fn a_dropped_writer_leaves_neither_a_file_nor_a_changed_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = two_keys(folder.path());
+        let out = folder.path().join("o.parquet");
+        std::fs::write(&out, "old").expect("a file");
+        let mut writer = Writer::create(&out.display().to_string(), keys.schema(), &columns()).expect("a writer");
+        writer.write(&keys, 2, &values()).expect("rows");
+        drop(writer);
+        assert_eq!(std::fs::read(&out).expect("bytes"), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("entries").count(), 2);
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_to_are_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = two_keys(folder.path());
+        for (out, expected) in [
+            (folder.path().join("none").join("o.parquet"), "does not exist; make it first"),
+            (folder.path().to_path_buf(), "is a folder"),
+        ] {
+            let error = Writer::create(&out.display().to_string(), keys.schema(), &columns());
+            let message = error.err().expect("no writer").to_string();
+            assert!(message.contains(expected) && message.contains(&out.display().to_string()), "{message}");
+        }
+        let twice = [columns(), columns()].concat();
+        let message = Writer::create("x.parquet", keys.schema(), &twice).err().expect("no writer").to_string();
+        assert!(message.contains("column \"law\" would stand twice"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_input_becomes_an_empty_table_of_the_right_types() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, out) = (folder.path().join("in.parquet"), folder.path().join("o.parquet"));
+        let keys: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
+        write_parquet(&path, &table(vec![("k", keys), ("x", Arc::new(Float64Array::from(Vec::<f64>::new())))]));
+        let source = Source::open(&[path.display().to_string()]).expect("a source");
+        let reader = read(&source, &selection(&["k"], &["x"], ""), &Default::default()).expect("a reader");
+        let writer = Writer::create(&out.display().to_string(), reader.key_schema(), &columns()).expect("a writer");
+        assert_eq!(reader.count(), 0);
+        writer.finish(&[]).expect("a table");
+        let source = Source::open(&[out.display().to_string()]).expect("a source");
+        let types: Vec<&str> = source.columns().iter().map(|column| column.type_name.as_str()).collect();
+        assert_eq!(types[..4], ["Utf8", "Utf8", "Float64", "UInt32"]);
+    }
+}
