@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod devices;
 mod fit;
 mod generate;
 mod interruption;
@@ -22,6 +23,7 @@ pub struct Arguments {
 enum Command {
     Fit(Box<fit::Fit>),
     Laws(laws::Laws),
+    Devices(devices::Devices),
     Generate(generate::Generate),
 }
 
@@ -31,6 +33,7 @@ impl Arguments {
         match self.command {
             Command::Fit(fit) => fit.run(),
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
+            Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
         }
     }

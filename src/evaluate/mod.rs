@@ -3,3 +3,4 @@
 pub mod elementary;
 pub mod instruction_set;
 pub mod tape;
+pub mod wgsl;

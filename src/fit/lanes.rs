@@ -180,7 +180,8 @@ impl Gathered {
 /// Writes one curve into its lane and fills the rest with `padding`, else with the first value.
 fn interleave(target: &mut [f64], lane: usize, values: &[f64], padding: Option<f64>) {
     let mut places = target[lane..].iter_mut().step_by(LANES);
-    for (place, &value) in (&mut places).zip(values) {
+    // Values lead: a zip led by the places would take one more of them, and leave what lay there before.
+    for (&value, place) in values.iter().zip(&mut places) {
         *place = value;
     }
     let rest = padding.unwrap_or(values[0]);
@@ -193,6 +194,14 @@ fn interleave(target: &mut [f64], lane: usize, values: &[f64], padding: Option<f
 mod tests {
     use super::*;
     use crate::evaluate::instruction_set::AVX2 as FUSED;
+
+    #[test]
+    fn padding_overwrites_all_that_lay_there_before() {
+        let mut target = vec![7.0; 5 * LANES];
+        interleave(&mut target, 2, &[1.0, 2.0], Some(0.0));
+        let lane: Vec<f64> = target[2..].iter().step_by(LANES).copied().collect();
+        assert_eq!(lane, [1.0, 2.0, 0.0, 0.0, 0.0]);
+    }
 
     /// Well-conditioned systems of four unknowns keep all but the last few bits.
     const AGREEMENT: f64 = 1e-12;

@@ -1,0 +1,21 @@
+// One invocation is one grid point of one curve, points fastest, so that neighbours read the same rows. It writes the
+// projected objective there.
+@compute @workgroup_size(WORKGROUP)
+fn search(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let item = invocation(group, groups, local);
+    if item >= chunk.curves * POINTS {
+        return;
+    }
+    let index = item / POINTS;
+    let curve = curves[index];
+    var z: Coordinates;
+    place(index, item % POINTS, &z);
+    let solved = solve(curve, z);
+    let usable = solved.trusted & (curve.rows > 0u);
+    // A perfect fit must not look like a point that was not written.
+    scratch[item] = select(REFUSED, max(solved.objective, 1e-37), usable);
+}

@@ -1,0 +1,48 @@
+//! The GPU path on a real device; software Vulkan will do.
+//!
+//! Without an adapter every test here shows as ignored, never as passed, which is why the harness is not the standard one.
+//! `SWEEPFIT_ADAPTER` picks an adapter by a part of its name; else the best one is taken, software included.
+
+#[path = "gpu/operators.rs"]
+mod operators;
+#[path = "gpu/proposals.rs"]
+mod proposals;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::Arc;
+use sweepfit::fit::gpu::Gpu;
+
+type Test = fn(&Gpu) -> Result<(), Failed>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let named = std::env::var("SWEEPFIT_ADAPTER").ok();
+    let wanted = named.or_else(|| Gpu::adapters().first().map(|adapter| adapter.name.clone()));
+    let gpu = wanted.map(|name| Arc::new(Gpu::open(Some(&name)).expect("an adapter that is listed opens")));
+    match &gpu {
+        Some(gpu) => eprintln!("adapter: {}", gpu.adapter()),
+        None => eprintln!("no adapter was found: the tests of the GPU are ignored"),
+    }
+    let tests: [(&str, Test); 10] = [
+        ("every_unary_operator_is_accurate", operators::every_unary_operator_is_accurate),
+        ("every_binary_operator_is_accurate", operators::every_binary_operator_is_accurate),
+        ("sabotaged_operators_are_found_out", operators::sabotaged_operators_are_found_out),
+        ("noiseless_curves_are_proposed_their_truth", proposals::noiseless_curves_are_proposed_their_truth),
+        ("noisy_curves_are_proposed_their_optimum", proposals::noisy_curves_are_proposed_their_optimum),
+        ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
+        ("judged_answers_are_those_of_the_cpu", proposals::judged_answers_are_those_of_the_cpu),
+        ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
+        ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
+        ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
+    ];
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| match gpu.clone() {
+            Some(gpu) => Trial::test(name, move || test(&gpu)),
+            None => Trial::test(name, || Ok(())).with_ignored_flag(true),
+        })
+        .collect();
+    // One device: its tests take turns.
+    let arguments = Arguments { test_threads: Some(1), ..arguments };
+    libtest_mimic::run(&arguments, trials).exit();
+}
