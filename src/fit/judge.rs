@@ -477,7 +477,14 @@ fn descend_generic<const SET: u8>(
         let scale: Vec<Lane> = (0..p)
             .map(|j| {
                 let (gauss, outer) = (here.gauss[at(j, j)], here.robust[at(j, j)]);
-                each(|i| if gauss[i] + outer[i] > 0.0 { 1.0 / (gauss[i] + outer[i]).sqrt() } else { 0.0 })
+                let searched = model.projection.nonlinear.contains(&j);
+                each(|i| {
+                    let own = if gauss[i] + outer[i] > 0.0 { 1.0 / (gauss[i] + outer[i]).sqrt() } else { 0.0 };
+                    // A damped step is of the size of the residuals, in units of the scale: where a searched parameter has
+                    // lost its influence (a sharpness below the distance of the points) that would throw it across its box.
+                    let reach = room(z[j][i], lower[j][i], upper[j][i]) / (2.0 * here.objective[i]).sqrt();
+                    if searched && mode[i] == Mode::Damped && reach < own { reach } else { own }
+                })
             })
             .collect();
         for _attempt in 0..2 {
@@ -569,7 +576,7 @@ fn descend_generic<const SET: u8>(
                         take[i] = smaller;
                         converged[i] = true;
                         mode[i] = Mode::Done;
-                    } else if smaller && sane {
+                    } else if smaller && sane || there.objective[i] < here.objective[i] * (1.0 - 1e-3) {
                         take[i] = true;
                     } else {
                         mode[i] = Mode::Damped;
@@ -608,18 +615,20 @@ fn descend_generic<const SET: u8>(
     }
 }
 
-/// How much of a step to take: a searched parameter may change by at most [`LEAP`] of itself, or of its box where that
-/// holds zero. The scaling by curvature knows no bounds for a parameter whose influence fades (a sharpness below the
-/// distance of the points), and would throw it across the box.
+/// How far a searched parameter may go in one step: [`LEAP`] of itself, or of half its box where that holds zero.
+#[inline(always)]
+fn room(z: f64, lower: f64, upper: f64) -> f64 {
+    if lower > 0.0 { LEAP * z } else { LEAP * 0.5 * (upper - lower) }
+}
+
+/// The share of a step that keeps every searched parameter within its room.
 #[inline(always)]
 fn shrink(problem: &Problem, step: &[Lane], scale: &[Lane], z: &[Lane], lower: &[Lane], upper: &[Lane]) -> Lane {
     let mut shrink = [1.0; LANES];
     for &j in &problem.model.projection.nonlinear {
         for i in 0..LANES {
-            let width = upper[j][i] - lower[j][i];
-            let room = if lower[j][i] > 0.0 { LEAP * z[j][i] } else { LEAP * 0.5 * width };
             let wanted = (step[j][i] * scale[j][i]).abs();
-            let share = room / wanted;
+            let share = room(z[j][i], lower[j][i], upper[j][i]) / wanted;
             shrink[i] = if share < shrink[i] { share } else { shrink[i] };
         }
     }
