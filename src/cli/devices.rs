@@ -1,9 +1,9 @@
 //! `sweepfit devices`: what wgpu finds, and what `--backend auto` would take.
 
+use super::print;
 use clap::Args;
-use std::io::Write;
+use sweepfit::Result;
 use sweepfit::fit::gpu::{Adapter, adapters};
-use sweepfit::{Error, Result};
 
 const EXAMPLE: &str = "\
 Example:
@@ -21,10 +21,7 @@ pub struct Devices {}
 impl Devices {
     /// Prints the list.
     pub fn run(self) -> Result<()> {
-        let text = table(&adapters());
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(|error| Error::Output { file: "standard output".into(), message: error.to_string() })
+        print(&table(&adapters()))
     }
 }
 
