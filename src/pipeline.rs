@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 /// All that is asked of a run.
 #[derive(Debug)]
 pub struct Request {
+    /// The input.
     pub source: Source,
     /// The columns that the plans were made for, in their order, the keys and the filter.
     pub selection: Selection,
@@ -47,16 +48,20 @@ pub struct Request {
 /// A law and the device that searches for it.
 #[derive(Debug)]
 pub struct Fit {
+    /// The law, ready to fit any batch.
     pub plan: Plan,
+    /// Where its search runs.
     pub device: Device,
 }
 
 /// A backend that is open, and how it is called in reports.
 #[derive(Clone)]
 pub struct Device {
+    /// What searches.
     pub backend: Arc<dyn Backend + Send + Sync>,
     /// `cpu` or `gpu`.
     pub name: &'static str,
+    /// The GPU's name.
     pub adapter: Option<String>,
 }
 

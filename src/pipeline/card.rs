@@ -17,9 +17,13 @@ use std::time::Duration;
 pub struct Stages {
     /// Waiting for decoded, grouped rows.
     pub read: Duration,
+    /// Raw columns to problems.
     pub pack: Duration,
+    /// The backend's proposals.
     pub search: Duration,
+    /// Verdicts and statistics.
     pub judge: Duration,
+    /// Filling columns, encoding and writing them.
     pub write: Duration,
 }
 
@@ -96,10 +100,13 @@ pub struct Report {
     pub rows_read: u64,
     /// Rows that the filter did not keep.
     pub rows_filtered: u64,
+    /// In the order of the request.
     pub laws: Vec<LawReport>,
     /// What the user should know about input and output.
     pub notes: Vec<String>,
+    /// Where the time went.
     pub stages: Stages,
+    /// The whole run.
     pub seconds: f64,
     /// The part of the methods card that is known before the first curve.
     methods: Vec<(String, String)>,
@@ -110,9 +117,11 @@ pub struct Report {
 pub struct LawReport {
     /// As in the output's `law` column.
     pub name: String,
+    /// What became of the curves.
     pub tally: Tally,
     /// `cpu` or `gpu`.
     pub backend: &'static str,
+    /// The GPU's name.
     pub adapter: Option<String>,
     /// A filter that keeps out most rows that are outside the law's domain.
     pub filter: String,

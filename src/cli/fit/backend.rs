@@ -45,13 +45,7 @@ const BYTES_OF_A_ROW: u64 = 32;
 ///
 /// # Errors
 /// [`Error::Device`] where `gpu` is wanted and there is none.
-pub fn choose(
-    choice: Choice,
-    adapter: Option<&str>,
-    plans: &[Plan],
-    source: &Source,
-    threads: usize,
-) -> Result<Devices> {
+pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[Plan], source: &Source) -> Result<Devices> {
     let all = |device: Device, note| Devices { each: vec![device; plans.len()], note };
     match choice {
         Choice::Cpu if adapter.is_some() => {
