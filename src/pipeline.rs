@@ -13,9 +13,11 @@ pub use card::{Report, Stages, Tally};
 use columns::Columns;
 
 use crate::error::{Error, Result};
-use crate::fit::Backend;
+use crate::fit::cpu::Cpu;
 use crate::fit::judge::judge;
 use crate::fit::pack::{Plan, Weighting};
+use crate::fit::problem::Problem;
+use crate::fit::{Backend, Proposals, Status};
 use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 /// All that is asked of a run.
 #[derive(Debug)]
 pub struct Request {
+    /// The input.
     pub source: Source,
     /// The columns that the plans were made for, in their order, the keys and the filter.
     pub selection: Selection,
@@ -45,23 +48,27 @@ pub struct Request {
 /// A law and the device that searches for it.
 #[derive(Debug)]
 pub struct Fit {
+    /// The law, ready to fit any batch.
     pub plan: Plan,
+    /// Where its search runs.
     pub device: Device,
 }
 
 /// A backend that is open, and how it is called in reports.
 #[derive(Clone)]
 pub struct Device {
+    /// What searches.
     pub backend: Arc<dyn Backend + Send + Sync>,
     /// `cpu` or `gpu`.
     pub name: &'static str,
+    /// The GPU's name.
     pub adapter: Option<String>,
 }
 
 impl Device {
     /// The CPU.
     pub fn cpu() -> Device {
-        Device { backend: Arc::new(crate::fit::cpu::Cpu), name: "cpu", adapter: None }
+        Device { backend: Arc::new(Cpu), name: "cpu", adapter: None }
     }
 }
 
@@ -341,10 +348,10 @@ fn fit(request: &Request, columns: &Columns, batch: &Batch) -> Result<(Vec<Value
     let mut tallies = Vec::with_capacity(request.fits.len());
     for Fit { plan, device } in &request.fits {
         let started = Instant::now();
-        let packed = plan.pack(&batch.curves);
+        let mut packed = plan.pack(&batch.curves);
         stages.pack += started.elapsed();
         let started = Instant::now();
-        let proposals = device.backend.propose(&packed.problem)?;
+        let proposals = search(device, &mut packed.problem)?;
         stages.search += started.elapsed();
         let started = Instant::now();
         // With known standard deviations the scatter of the residuals does not scale the errors.
@@ -358,4 +365,36 @@ fn fit(request: &Request, columns: &Columns, batch: &Batch) -> Result<(Vec<Value
     let values = columns.fill(&request.fits, &verdicts);
     stages.write += started.elapsed();
     Ok((values, tallies, stages))
+}
+
+/// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
+/// carry) the CPU searches.
+fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
+    let proposals = device.backend.propose(problem)?;
+    let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
+    let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
+    if device.name == "cpu" || !left.contains(&true) {
+        return Ok(proposals);
+    }
+    let known = problem.status.clone();
+    for (status, left) in problem.status.iter_mut().zip(&left) {
+        // Any status keeps a curve out of the search.
+        *status = if *left { None } else { Some(Status::Converged) };
+    }
+    let more = Cpu.propose(problem);
+    problem.status = known;
+    Ok(joined(&proposals, &more?, problem.model.len()))
+}
+
+/// Both sets of proposals, curve by curve.
+fn joined(one: &Proposals, other: &Proposals, parameters: usize) -> Proposals {
+    let mut all = Proposals { offsets: vec![0], coordinates: Vec::new() };
+    for curve in 0..one.offsets.len() - 1 {
+        for part in [one, other] {
+            let range = part.offsets[curve] * parameters..part.offsets[curve + 1] * parameters;
+            all.coordinates.extend_from_slice(&part.coordinates[range]);
+        }
+        all.offsets.push(all.coordinates.len() / parameters);
+    }
+    all
 }

@@ -136,16 +136,18 @@ impl Fit {
         let mut notes = self.notes(&laws);
         let numbers = self.numbers(&laws);
         let plans = self.plans(laws, &numbers)?;
-        for plan in plans.iter().filter(|plan| plan.law.entry.is_none() && !self.quiet) {
-            eprintln!("{}", report::names(&plan.law, plans.len() > 1));
-        }
+        let threads = self.threads.map_or_else(all_cores, usize::from);
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
         notes.extend(devices.note);
-        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        if !self.quiet {
+            let formulas = plans.iter().filter(|plan| plan.law.entry.is_none());
+            formulas.for_each(|plan| eprintln!("{}", report::names(&plan.law, plans.len() > 1)));
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
+        }
         let interrupted = interruption::flag();
         let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
-        let threads = self.threads.map_or_else(all_cores, usize::from);
         let watch = report::Watch::start(&source, self.quiet);
+        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
@@ -157,12 +159,13 @@ impl Fit {
         let ran = pipeline::run(request, &mut |progress| watch.show(progress));
         watch.end();
         let mut ran = ran?;
+        let text = report::text(&ran, self.drop_bad_rows);
         ran.notes.splice(0..0, notes);
         if let Some(summary) = summary {
             summary.write(&ran.to_json())?;
         }
         if !self.quiet {
-            eprint!("{}", report::text(&ran, self.drop_bad_rows));
+            eprint!("{text}");
         }
         Ok(if self.strict && ran.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }

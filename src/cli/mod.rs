@@ -24,7 +24,7 @@ enum Command {
     Fit(Box<fit::Fit>),
     Laws(laws::Laws),
     Devices(devices::Devices),
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
 }
 
 impl Arguments {

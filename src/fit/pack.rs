@@ -349,6 +349,19 @@ impl Plan {
         !self.model.amplitudes.contains(&j) && !self.model.is_closed_form() && self.model.roles[j] != Role::Free
     }
 
+    /// Cells of every axis of the search grid, in the order of [`super::model::Projection::nonlinear`].
+    pub fn grid_cells(&self) -> &[usize] {
+        &self.cells
+    }
+
+    /// How many points of the grid are tried per curve; 1 where nothing has to be searched.
+    pub fn grid_points(&self) -> usize {
+        match &self.listed {
+            Some(listed) => listed.len() / self.cells.len(),
+            None => self.cells.iter().product(),
+        }
+    }
+
     /// The box of free parameter `j` in words, for the metadata.
     pub fn describe_box(&self, j: usize) -> String {
         let control = &self.controls[j];

@@ -5,7 +5,6 @@
 
 use super::columns::Columns;
 use super::{End, Fitted, Request};
-use crate::curves::CurveBatch;
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
@@ -18,9 +17,13 @@ use std::time::Duration;
 pub struct Stages {
     /// Waiting for decoded, grouped rows.
     pub read: Duration,
+    /// Raw columns to problems.
     pub pack: Duration,
+    /// The backend's proposals.
     pub search: Duration,
+    /// Verdicts and statistics.
     pub judge: Duration,
+    /// Filling columns, encoding and writing them.
     pub write: Duration,
 }
 
@@ -97,10 +100,13 @@ pub struct Report {
     pub rows_read: u64,
     /// Rows that the filter did not keep.
     pub rows_filtered: u64,
+    /// In the order of the request.
     pub laws: Vec<LawReport>,
     /// What the user should know about input and output.
     pub notes: Vec<String>,
+    /// Where the time went.
     pub stages: Stages,
+    /// The whole run.
     pub seconds: f64,
     /// The part of the methods card that is known before the first curve.
     methods: Vec<(String, String)>,
@@ -111,9 +117,11 @@ pub struct Report {
 pub struct LawReport {
     /// As in the output's `law` column.
     pub name: String,
+    /// What became of the curves.
     pub tally: Tally,
     /// `cpu` or `gpu`.
     pub backend: &'static str,
+    /// The GPU's name.
     pub adapter: Option<String>,
     /// A filter that keeps out most rows that are outside the law's domain.
     pub filter: String,
@@ -128,7 +136,7 @@ impl Report {
             backend: fit.device.name,
             adapter: fit.device.adapter.clone(),
             filter: filter(&fit.plan, &request.selection.numbers),
-            card: law_card(&fit.plan, request.selection.numbers.len()),
+            card: law_card(&fit.plan),
         });
         Report {
             out: request.out.clone(),
@@ -265,16 +273,14 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         Loss::Squares => ("squares".to_string(), "of normal errors"),
         Loss::Huber { delta } => (format!("huber:{delta}"), "quasi"),
     };
-    let mut ran = Vec::new();
-    for fit in &request.fits {
-        let line = match (&fit.device.adapter, fit.plan.model.is_closed_form()) {
+    let ran = request.fits.iter().map(|fit| {
+        let what = match (&fit.device.adapter, fit.plan.model.is_closed_form()) {
             (Some(_), true) => "closed form in f32 on the adapter, verdict in f64 on the CPU",
             (Some(_), false) => "search and refinement in f32 on the adapter, verdict in f64 on the CPU",
             (None, _) => "everything in f64 on the CPU",
         };
-        let line = format!("{}: {line}", fit.plan.law.name);
-        ran.push(line);
-    }
+        format!("{}: {what}", fit.plan.law.name)
+    });
     let mut devices: Vec<&str> = Vec::new();
     let mut adapters: Vec<&str> = Vec::new();
     for fit in &request.fits {
@@ -306,7 +312,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("where", request.selection.filter.as_ref().map_or(String::new(), |(text, _)| text.clone())),
         ("backend", devices.join(", ")),
         ("adapter", adapters.join(", ")),
-        ("ran", lines(ran)),
+        ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
 }
@@ -352,7 +358,7 @@ fn in_formulas(name: &str) -> String {
     if plain && !name.starts_with(|c: char| c.is_ascii_digit()) { name.to_string() } else { format!("`{name}`") }
 }
 
-fn law_card(plan: &Plan, columns: usize) -> Value {
+fn law_card(plan: &Plan) -> Value {
     let parameters = plan.law.parameters.iter().enumerate().map(|(j, name)| match plan.fixed[j] {
         Some(value) => json!({ "name": name, "fixed": value }),
         None => {
@@ -360,9 +366,6 @@ fn law_card(plan: &Plan, columns: usize) -> Value {
             json!({ "name": name, "box": plan.describe_box(free) })
         }
     });
-    // The grid's shape is the same for every curve, so that a batch of none shows it.
-    let no_curves = CurveBatch { offsets: vec![0], columns: vec![Vec::new(); columns] };
-    let grid = plan.pack(&no_curves).problem.grid;
     let searched = plan.model.projection.nonlinear.iter().map(|&j| &plan.law.parameters[plan.model.free[j]]);
     json!({
         "name": plan.law.name,
@@ -371,7 +374,7 @@ fn law_card(plan: &Plan, columns: usize) -> Value {
         "inputs": plan.law.inputs(),
         "parameters": parameters.collect::<Vec<_>>(),
         "searched": searched.collect::<Vec<_>>(),
-        "grid_cells": grid.cells,
-        "grid_points": if grid.axes() == 0 { 0 } else { grid.points() },
+        "grid_cells": plan.grid_cells(),
+        "grid_points": plan.grid_points(),
     })
 }
