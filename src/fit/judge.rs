@@ -17,7 +17,7 @@ use rayon::prelude::*;
 /// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
 pub const STEP_TOLERANCE: f64 = 1e-9;
 /// Steps this small hand over from damped steps to full Newton steps.
-const HAND_OVER: f64 = 1e-2;
+const HAND_OVER: f64 = 1e-1;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
 /// Failed Newton steps (the gradient grew) after which a start is given up as it stands.
@@ -525,8 +525,13 @@ fn descend_generic<const SET: u8>(
                 break;
             }
         }
+        let slope = step.clone();
         solve_lower::<SET>(&matrix, &mut step);
         solve_upper::<SET>(&matrix, &mut step);
+        let mut promised = [0.0; LANES];
+        for (step, slope) in step.iter().zip(&slope) {
+            promised = each(|i| promised[i] + 0.5 * step[i] * (damping[i] * step[i] + slope[i]));
+        }
         let shrink = shrink(problem, &step, &scale, &z, &lower, &upper);
         let mut relative = [0.0f64; LANES];
         for j in 0..p {
@@ -553,7 +558,17 @@ fn descend_generic<const SET: u8>(
                     let lower_now = there.objective[i] < here.objective[i];
                     if lower_now {
                         take[i] = true;
-                        damping[i] = (damping[i] * 0.1).max(1e-12);
+                        // A model that promised much more than came (large residuals make Gauss–Newton overshoot to and
+                        // fro) deserves no more trust.
+                        let gain = (here.objective[i] - there.objective[i]) / promised[i];
+                        let factor = if gain > 0.75 {
+                            0.1
+                        } else if gain > 0.25 {
+                            0.5
+                        } else {
+                            2.0
+                        };
+                        damping[i] = (damping[i] * factor).max(1e-12);
                     } else {
                         damping[i] *= 8.0;
                     }
