@@ -1,13 +1,16 @@
 //! Elementary functions of f64 without branches, so that the compiler turns loops over them into vector instructions.
 //!
-//! `FMA` says whether fused multiply-add is an instruction here; where it is not, `mul_add` would be a slow library call.
+//! `SET` is the instruction set that the caller is compiled for; where it has no fused multiply-add, `mul_add` would be a
+//! slow library call.
 //! Accurate to about one unit in the last place over the whole range (a test holds them to two); subnormal results of
 //! [`exp`] are flushed to zero. A call into the C library per lane is several times slower.
 
+use super::instruction_set::BASELINE;
+
 /// `a b + c`, fused where that is an instruction.
 #[inline(always)]
-pub fn fused<const FMA: bool>(a: f64, b: f64, c: f64) -> f64 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+pub fn fused<const SET: u8>(a: f64, b: f64, c: f64) -> f64 {
+    if SET != BASELINE { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Adding this to a small f64 leaves its nearest integer in the low bits of the mantissa: 1.5 · 2^52.
@@ -17,11 +20,11 @@ const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
 /// e^x; zero below −708.39, infinite above 709.78.
 #[inline(always)]
-pub fn exp<const FMA: bool>(x: f64) -> f64 {
+pub fn exp<const SET: u8>(x: f64) -> f64 {
     // x = k ln 2 + r, |r| ≤ ln 2 / 2; e^r by its Taylor series, whose next term is below 4e-18.
-    let shifted = fused::<FMA>(x, std::f64::consts::LOG2_E, ROUNDER);
+    let shifted = fused::<SET>(x, std::f64::consts::LOG2_E, ROUNDER);
     let k = shifted - ROUNDER;
-    let r = fused::<FMA>(-LN2_LOW, k, fused::<FMA>(-LN2_HIGH, k, x));
+    let r = fused::<SET>(-LN2_LOW, k, fused::<SET>(-LN2_HIGH, k, x));
     const TAYLOR: [f64; 12] = [
         1.0 / 479_001_600.0,
         1.0 / 39_916_800.0,
@@ -38,9 +41,9 @@ pub fn exp<const FMA: bool>(x: f64) -> f64 {
     ];
     let mut p: f64 = 1.0 / 6_227_020_800.0;
     for c in TAYLOR {
-        p = fused::<FMA>(p, r, c);
+        p = fused::<SET>(p, r, c);
     }
-    let p = fused::<FMA>(p, r, 1.0);
+    let p = fused::<SET>(p, r, 1.0);
     let scaled = f64::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 52));
     let scaled = if x < -708.396_418_532_264_1 { 0.0 } else { scaled };
     let scaled = if x > 709.782_712_893_384 { f64::INFINITY } else { scaled };
@@ -49,7 +52,7 @@ pub fn exp<const FMA: bool>(x: f64) -> f64 {
 
 /// The natural logarithm; −∞ at zero, NaN below.
 #[inline(always)]
-pub fn log<const FMA: bool>(x: f64) -> f64 {
+pub fn log<const SET: u8>(x: f64) -> f64 {
     // Subnormal numbers are scaled into the normal range first.
     let tiny = x < f64::MIN_POSITIVE;
     let y = if tiny { x * 18_014_398_509_481_984.0 } else { x };
@@ -71,11 +74,11 @@ pub fn log<const FMA: bool>(x: f64) -> f64 {
         3.999_999_999_940_942e-1,
         6.666_666_666_666_735e-1,
     ] {
-        r = fused::<FMA>(r, z, c);
+        r = fused::<SET>(r, z, c);
     }
     let r = r * z;
     let half = 0.5 * f * f;
-    let value = k * LN2_HIGH - ((half - fused::<FMA>(s, half + r, k * LN2_LOW)) - f);
+    let value = k * LN2_HIGH - ((half - fused::<SET>(s, half + r, k * LN2_LOW)) - f);
     let value = if x == f64::INFINITY { x } else { value };
     let value = if x == 0.0 { f64::NEG_INFINITY } else { value };
     if x >= 0.0 { value } else { f64::NAN }
@@ -83,29 +86,30 @@ pub fn log<const FMA: bool>(x: f64) -> f64 {
 
 /// log(1 + x) without loss near zero: the rounding of 1 + x is put back to first order.
 #[inline(always)]
-pub fn log1p<const FMA: bool>(x: f64) -> f64 {
+pub fn log1p<const SET: u8>(x: f64) -> f64 {
     let u = 1.0 + x;
-    let value = log::<FMA>(u) + (x - (u - 1.0)) / u;
-    if x == f64::INFINITY || u == 0.0 { log::<FMA>(u) } else { value }
+    let value = log::<SET>(u) + (x - (u - 1.0)) / u;
+    if x == f64::INFINITY || u == 0.0 { log::<SET>(u) } else { value }
 }
 
 /// log(1 + e^z)
 #[inline(always)]
-pub fn softplus<const FMA: bool>(z: f64) -> f64 {
-    let tail = log1p::<FMA>(exp::<FMA>(-z.abs()));
+pub fn softplus<const SET: u8>(z: f64) -> f64 {
+    let tail = log1p::<SET>(exp::<SET>(-z.abs()));
     if z > 0.0 { z + tail } else { tail }
 }
 
 /// 1/(1 + e^−z)
 #[inline(always)]
-pub fn sigmoid<const FMA: bool>(z: f64) -> f64 {
-    let e = exp::<FMA>(-z.abs());
+pub fn sigmoid<const SET: u8>(z: f64) -> f64 {
+    let e = exp::<SET>(-z.abs());
     (if z >= 0.0 { 1.0 } else { e }) / (1.0 + e)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::instruction_set::AVX2 as FUSED;
 
     /// Largest distance accepted, in units in the last place of the standard library's value.
     const ULPS: f64 = 2.0;
@@ -138,18 +142,18 @@ mod tests {
 
     #[test]
     fn functions_agree_with_the_standard_library() {
-        check("exp", exp::<true>, f64::exp, both_signs().filter(|x| !(-746.0..-708.0).contains(x)));
-        check("exp without fma", exp::<false>, f64::exp, both_signs().filter(|x| !(-746.0..-708.0).contains(x)));
-        check("log", log::<true>, f64::ln, both_signs());
-        check("log without fma", log::<false>, f64::ln, both_signs());
-        check("log1p", log1p::<true>, f64::ln_1p, both_signs().filter(|x| *x > -0.3 || *x < -1.0));
+        check("exp", exp::<FUSED>, f64::exp, both_signs().filter(|x| !(-746.0..-708.0).contains(x)));
+        check("exp without fma", exp::<BASELINE>, f64::exp, both_signs().filter(|x| !(-746.0..-708.0).contains(x)));
+        check("log", log::<FUSED>, f64::ln, both_signs());
+        check("log without fma", log::<BASELINE>, f64::ln, both_signs());
+        check("log1p", log1p::<FUSED>, f64::ln_1p, both_signs().filter(|x| *x > -0.3 || *x < -1.0));
         check(
             "softplus",
-            softplus::<true>,
+            softplus::<FUSED>,
             |z| z.max(0.0) + (-z.abs()).exp().ln_1p(),
             both_signs().filter(|x| *x > -708.0),
         );
         let sigmoid_reference = |z: f64| (if z >= 0.0 { 1.0 } else { z.exp() }) / (1.0 + (-z.abs()).exp());
-        check("sigmoid", sigmoid::<true>, sigmoid_reference, both_signs().filter(|x| *x > -708.0));
+        check("sigmoid", sigmoid::<FUSED>, sigmoid_reference, both_signs().filter(|x| *x > -708.0));
     }
 }

@@ -1,6 +1,6 @@
 //! Which vector instructions the processor has, asked once at run time, and the macro that compiles a kernel for each.
 //!
-//! A kernel is written once as an `#[inline(always)]` function over `const FMA: bool`; [`kernel_versions!`] wraps it into
+//! A kernel is written once as an `#[inline(always)]` function over `const SET: u8`; [`kernel_versions!`] wraps it into
 //! one function per instruction set and picks among them. So the shipped binary runs AVX-512 code where there is AVX-512.
 
 /// Instruction sets for which kernels are compiled.
@@ -44,33 +44,66 @@ impl InstructionSet {
     }
 }
 
-/// `kernel_versions!(pub fn name(argument: Type, …) = generic;)` makes `name` call `generic::<FMA>` compiled for the best
-/// instruction set that the processor has.
-macro_rules! kernel_versions {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident $(<$($life:lifetime),*>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $generic:ident;) => {
+/// Plain x86-64 or an unknown processor, as a kernel's `SET`.
+pub const BASELINE: u8 = 0;
+/// AVX2 with fused multiply-add.
+pub const AVX2: u8 = 1;
+/// AVX-512 F, DQ, VL and BW.
+pub const AVX512: u8 = 2;
+/// 64-bit Arm.
+pub const NEON: u8 = 3;
+
+/// `kernel!(fn name(argument: Type, …) = generic;)` makes `name::<SET>` call `generic::<SET>` compiled, once and out of
+/// line, with the instructions of `SET`; and, with `entry` before the name of the entry, a function that asks the
+/// processor which one to take.
+macro_rules! kernel {
+    ($(#[$attribute:meta])* $visibility:vis fn $entry:ident, fn $name:ident $arguments:tt = $generic:ident;) => {
+        $crate::evaluate::instruction_set::kernel!(fn $name $arguments = $generic;);
+        $crate::evaluate::instruction_set::kernel!(@entry $(#[$attribute])* $visibility fn $entry, $name $arguments);
+    };
+    (@entry $(#[$attribute:meta])* $visibility:vis fn $entry:ident, $name:ident ($($argument:ident: $type:ty),* $(,)?)) => {
         $(#[$attribute])*
+        $visibility fn $entry($($argument: $type),*) {
+            use $crate::evaluate::instruction_set as set;
+            match set::InstructionSet::detect() {
+                set::InstructionSet::Avx512 => $name::<{ set::AVX512 }>($($argument),*),
+                set::InstructionSet::Avx2 => $name::<{ set::AVX2 }>($($argument),*),
+                set::InstructionSet::Neon => $name::<{ set::NEON }>($($argument),*),
+                set::InstructionSet::Baseline => $name::<{ set::BASELINE }>($($argument),*),
+            }
+        }
+    };
+    (fn $name:ident ($($argument:ident: $type:ty),* $(,)?) = $generic:ident;) => {
+        #[inline(always)]
         #[expect(unsafe_code, reason = "functions compiled for instructions that the processor may lack; it is asked first")]
-        $visibility fn $name $(<$($life),*>)? ($($argument: $type),*) $(-> $result)? {
+        fn $name<const SET: u8>($($argument: $type),*) {
+            use $crate::evaluate::instruction_set as set;
             #[cfg(target_arch = "x86_64")]
             {
+                #[inline(never)]
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,bmi1,bmi2")]
-                unsafe fn avx512 $(<$($life),*>)? ($($argument: $type),*) $(-> $result)? {
-                    $generic::<true>($($argument),*)
+                unsafe fn avx512($($argument: $type),*) {
+                    $generic::<{ set::AVX512 }>($($argument),*);
                 }
+                #[inline(never)]
                 #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
-                unsafe fn avx2 $(<$($life),*>)? ($($argument: $type),*) $(-> $result)? {
-                    $generic::<true>($($argument),*)
+                unsafe fn avx2($($argument: $type),*) {
+                    $generic::<{ set::AVX2 }>($($argument),*);
                 }
-                match $crate::evaluate::instruction_set::InstructionSet::detect() {
-                    // SAFETY: the processor was just asked whether it has these instructions.
-                    $crate::evaluate::instruction_set::InstructionSet::Avx512 => return unsafe { avx512($($argument),*) },
+                match SET {
+                    // SAFETY: only an entry that asked the processor instantiates this set.
+                    set::AVX512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
-                    $crate::evaluate::instruction_set::InstructionSet::Avx2 => return unsafe { avx2($($argument),*) },
+                    set::AVX2 => return unsafe { avx2($($argument),*) },
                     _ => {}
                 }
             }
-            $generic::<{ cfg!(target_arch = "aarch64") }>($($argument),*)
+            #[inline(never)]
+            fn plain<const SET: u8>($($argument: $type),*) {
+                $generic::<SET>($($argument),*);
+            }
+            if SET == set::NEON { plain::<{ set::NEON }>($($argument),*) } else { plain::<{ set::BASELINE }>($($argument),*) }
         }
     };
 }
-pub(crate) use kernel_versions;
+pub(crate) use kernel;

@@ -5,6 +5,7 @@
 //! runs eight curves per instruction. The dispatch is paid once per block, not per point.
 
 use super::elementary;
+use super::instruction_set::kernel;
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 use std::collections::HashMap;
 
@@ -147,7 +148,7 @@ impl Tape {
 
     /// Computes what depends on parameters alone; `parameters[j]` holds one value per lane.
     #[inline(always)]
-    pub fn prepare<const FMA: bool>(&self, scratch: &mut Scratch, parameters: &[Lane]) {
+    pub fn prepare<const SET: u8>(&self, scratch: &mut Scratch, parameters: &[Lane]) {
         scratch.uniforms.resize(self.uniforms.max(scratch.uniforms.len()), [0.0; LANES]);
         scratch.registers.resize((self.registers * BLOCK).max(scratch.registers.len()), 0.0);
         scratch.spread.resize((self.outputs.len() * BLOCK).max(scratch.spread.len()), 0.0);
@@ -162,7 +163,7 @@ impl Tape {
             };
             let (a, b) = (value(operation.a), value(operation.b));
             let mut result = [0.0; LANES];
-            apply::<FMA>(operation.operator, &mut result, Operand::Block(&a), Operand::Block(&b));
+            apply_uniform::<SET>(operation.operator, &mut result, &a, &b);
             scratch.uniforms[operation.target as usize] = result;
         }
         for (slot, &output) in self.outputs.iter().enumerate() {
@@ -178,7 +179,7 @@ impl Tape {
     /// Computes all outputs over points `first..first + points` (at most [`POINTS`]); column k of the data is
     /// `inputs[k * stride..]`, `stride` values long. [`Tape::prepare`] comes first.
     #[inline(always)]
-    pub fn run<const FMA: bool>(
+    pub fn run<const SET: u8>(
         &self,
         scratch: &mut Scratch,
         inputs: &[f64],
@@ -186,28 +187,7 @@ impl Tape {
         first: usize,
         points: usize,
     ) {
-        let length = points * LANES;
-        let offset = first * LANES;
-        let Scratch { uniforms, registers, .. } = scratch;
-        for operation in &self.operations {
-            let target = operation.target as usize * BLOCK;
-            // Target and operands are different registers: split the file around the target.
-            let (below, rest) = registers.split_at_mut(target);
-            let (result, above) = rest.split_at_mut(BLOCK);
-            let operand = |source: Source| match source {
-                Source::Uniform(u) => Operand::Uniform(&uniforms[u as usize]),
-                Source::Input(k) => Operand::Block(&inputs[k as usize * stride + offset..][..length]),
-                Source::Register(r) => {
-                    let start = r as usize * BLOCK;
-                    Operand::Block(if start < target {
-                        &below[start..][..length]
-                    } else {
-                        &above[start - target - BLOCK..][..length]
-                    })
-                }
-            };
-            apply::<FMA>(operation.operator, &mut result[..length], operand(operation.a), operand(operation.b));
-        }
+        run_kernel::<SET>(self, scratch, inputs, stride, first, points);
     }
 
     /// The values of output `slot` after [`Tape::run`] with the same arguments.
@@ -240,6 +220,52 @@ impl Tape {
     }
 }
 
+kernel!(
+    fn run_kernel(tape: &Tape, scratch: &mut Scratch, inputs: &[f64], stride: usize, first: usize, points: usize) = run_generic;
+);
+
+#[inline(always)]
+fn run_generic<const SET: u8>(
+    tape: &Tape,
+    scratch: &mut Scratch,
+    inputs: &[f64],
+    stride: usize,
+    first: usize,
+    points: usize,
+) {
+    let length = points * LANES;
+    let offset = first * LANES;
+    let Scratch { uniforms, registers, .. } = scratch;
+    for operation in &tape.operations {
+        let target = operation.target as usize * BLOCK;
+        // Target and operands are different registers: split the file around the target.
+        let (below, rest) = registers.split_at_mut(target);
+        let (result, above) = rest.split_at_mut(BLOCK);
+        let operand = |source: Source| match source {
+            Source::Uniform(u) => Operand::Uniform(&uniforms[u as usize]),
+            Source::Input(k) => Operand::Block(&inputs[k as usize * stride + offset..][..length]),
+            Source::Register(r) => {
+                let start = r as usize * BLOCK;
+                Operand::Block(if start < target {
+                    &below[start..][..length]
+                } else {
+                    &above[start - target - BLOCK..][..length]
+                })
+            }
+        };
+        apply::<SET>(operation.operator, &mut result[..length], operand(operation.a), operand(operation.b));
+    }
+}
+
+kernel!(
+    fn apply_uniform(operator: Operator, result: &mut Lane, a: &Lane, b: &Lane) = apply_uniform_generic;
+);
+
+#[inline(always)]
+fn apply_uniform_generic<const SET: u8>(operator: Operator, result: &mut Lane, a: &Lane, b: &Lane) {
+    apply::<SET>(operator, result, Operand::Block(a), Operand::Block(b));
+}
+
 #[derive(Clone, Copy)]
 enum Operand<'a> {
     Uniform(&'a Lane),
@@ -247,7 +273,7 @@ enum Operand<'a> {
 }
 
 #[inline(always)]
-fn apply<const FMA: bool>(operator: Operator, result: &mut [f64], a: Operand, b: Operand) {
+fn apply<const SET: u8>(operator: Operator, result: &mut [f64], a: Operand, b: Operand) {
     match operator {
         Operator::Square => map(result, a, |x| x * x),
         Operator::Binary(operator) => match operator {
@@ -260,13 +286,13 @@ fn apply<const FMA: bool>(operator: Operator, result: &mut [f64], a: Operand, b:
         },
         Operator::Unary(operator) => match operator {
             Unary::Negate => map(result, a, |x| -x),
-            Unary::Exp => map(result, a, |x| elementary::exp::<FMA>(x)),
-            Unary::Log => map(result, a, |x| elementary::log::<FMA>(x)),
-            Unary::Log1p => map(result, a, |x| elementary::log1p::<FMA>(x)),
+            Unary::Exp => map(result, a, |x| elementary::exp::<SET>(x)),
+            Unary::Log => map(result, a, |x| elementary::log::<SET>(x)),
+            Unary::Log1p => map(result, a, |x| elementary::log1p::<SET>(x)),
             Unary::Sqrt => map(result, a, |x| x.sqrt()),
             Unary::Abs => map(result, a, |x| x.abs()),
-            Unary::Softplus => map(result, a, |x| elementary::softplus::<FMA>(x)),
-            Unary::Sigmoid => map(result, a, |x| elementary::sigmoid::<FMA>(x)),
+            Unary::Softplus => map(result, a, |x| elementary::softplus::<SET>(x)),
+            Unary::Sigmoid => map(result, a, |x| elementary::sigmoid::<SET>(x)),
             Unary::Step => map(result, a, |x| if x > 0.0 { 1.0 } else { 0.0 }),
             // Rare in laws: the standard library's, one lane at a time.
             Unary::Expm1 | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Atan | Unary::Tanh => {
@@ -323,21 +349,21 @@ pub fn map_columns(tape: &Tape, columns: &[&[f64]], rows: usize) -> Vec<Vec<f64>
     results
 }
 
-crate::evaluate::instruction_set::kernel_versions!(
-    fn map_columns_into(tape: &Tape, columns: &[&[f64]], rows: usize, results: &mut [Vec<f64>]) = map_columns_generic;
+kernel!(
+    fn map_columns_into, fn map_columns_kernel(tape: &Tape, columns: &[&[f64]], rows: usize, results: &mut [Vec<f64>]) = map_columns_generic;
 );
 
 #[inline(always)]
-fn map_columns_generic<const FMA: bool>(tape: &Tape, columns: &[&[f64]], rows: usize, results: &mut [Vec<f64>]) {
+fn map_columns_generic<const SET: u8>(tape: &Tape, columns: &[&[f64]], rows: usize, results: &mut [Vec<f64>]) {
     let mut scratch = Scratch::default();
-    tape.prepare::<FMA>(&mut scratch, &[]);
+    tape.prepare::<SET>(&mut scratch, &[]);
     let mut inputs = vec![1.0; columns.len() * BLOCK];
     for start in (0..rows).step_by(BLOCK) {
         let length = BLOCK.min(rows - start);
         for (column, block) in columns.iter().zip(inputs.chunks_exact_mut(BLOCK)) {
             block[..length].copy_from_slice(&column[start..start + length]);
         }
-        tape.run::<FMA>(&mut scratch, &inputs, BLOCK, 0, POINTS);
+        tape.run::<SET>(&mut scratch, &inputs, BLOCK, 0, POINTS);
         for (slot, result) in results.iter_mut().enumerate() {
             let values = tape.output(slot, &scratch, &inputs, BLOCK, 0, POINTS);
             result[start..start + length].copy_from_slice(&values[..length]);

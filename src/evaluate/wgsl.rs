@@ -35,8 +35,11 @@ pub fn operator_name(operator: Unary) -> &'static str {
 /// One function `name(u: Inputs, z: Coordinates, …, trusted: ptr<function, bool>) -> f32` that returns the value of
 /// `result` and writes those of `outputs` through the pointer `output_name`, an array of `output_type`.
 pub struct Function<'a> {
+    /// What the text calls it.
     pub name: &'a str,
+    /// The node whose value is returned.
     pub result: Id,
+    /// Nodes written through a pointer.
     pub outputs: &'a [Id],
     /// Name and type of the array that takes the outputs; unused where there are none.
     pub output: (&'a str, &'a str),

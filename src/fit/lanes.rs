@@ -35,7 +35,7 @@ pub fn triangle(p: usize) -> usize {
 
 /// Σ a b over the points of every lane, in four partial sums so that additions do not wait for one another.
 #[inline(always)]
-pub fn dot<const FMA: bool>(a: &[f64], b: &[f64]) -> Lane {
+pub fn dot<const SET: u8>(a: &[f64], b: &[f64]) -> Lane {
     let mut sums = [[0.0; LANES]; 4];
     let mut a_points = a.chunks_exact(4 * LANES);
     let mut b_points = b.chunks_exact(4 * LANES);
@@ -43,13 +43,13 @@ pub fn dot<const FMA: bool>(a: &[f64], b: &[f64]) -> Lane {
         for (part, sum) in sums.iter_mut().enumerate() {
             for (i, sum) in sum.iter_mut().enumerate() {
                 let index = part * LANES + i;
-                *sum = elementary::fused::<FMA>(a[index], b[index], *sum);
+                *sum = elementary::fused::<SET>(a[index], b[index], *sum);
             }
         }
     }
     for (a, b) in a_points.remainder().chunks_exact(LANES).zip(b_points.remainder().chunks_exact(LANES)) {
         for i in 0..LANES {
-            sums[0][i] = elementary::fused::<FMA>(a[i], b[i], sums[0][i]);
+            sums[0][i] = elementary::fused::<SET>(a[i], b[i], sums[0][i]);
         }
     }
     each(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
@@ -58,13 +58,13 @@ pub fn dot<const FMA: bool>(a: &[f64], b: &[f64]) -> Lane {
 /// Factorises packed lower triangles in place, `A = L Lᵀ`, with 1/L_jj on the diagonal. A pivot at or below
 /// `smallest` (of a matrix with unit diagonal) drops its column: 1/L_jj becomes 0. Returns every lane's smallest pivot.
 #[inline(always)]
-pub fn factorise<const FMA: bool>(a: &mut [Lane], p: usize, smallest: f64) -> Lane {
+pub fn factorise<const SET: u8>(a: &mut [Lane], p: usize, smallest: f64) -> Lane {
     let mut least = [f64::INFINITY; LANES];
     for j in 0..p {
         let mut pivot = a[at(j, j)];
         for k in 0..j {
             let l = a[at(j, k)];
-            pivot = each(|i| elementary::fused::<FMA>(-l[i], l[i], pivot[i]));
+            pivot = each(|i| elementary::fused::<SET>(-l[i], l[i], pivot[i]));
         }
         // A NaN pivot compares false and so is dropped as well.
         least = each(|i| {
@@ -82,7 +82,7 @@ pub fn factorise<const FMA: bool>(a: &mut [Lane], p: usize, smallest: f64) -> La
             let mut value = a[at(row, j)];
             for k in 0..j {
                 let (x, y) = (a[at(row, k)], a[at(j, k)]);
-                value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+                value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
             }
             a[at(row, j)] = each(|i| value[i] * inverse[i]);
         }
@@ -92,12 +92,12 @@ pub fn factorise<const FMA: bool>(a: &mut [Lane], p: usize, smallest: f64) -> La
 
 /// Solves `L x = b` in place.
 #[inline(always)]
-pub fn solve_lower<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
+pub fn solve_lower<const SET: u8>(l: &[Lane], b: &mut [Lane]) {
     for j in 0..b.len() {
         let mut value = b[j];
         for k in 0..j {
             let (x, y) = (l[at(j, k)], b[k]);
-            value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+            value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
         }
         b[j] = each(|i| value[i] * l[at(j, j)][i]);
     }
@@ -105,12 +105,12 @@ pub fn solve_lower<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
 
 /// Solves `Lᵀ x = b` in place.
 #[inline(always)]
-pub fn solve_upper<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
+pub fn solve_upper<const SET: u8>(l: &[Lane], b: &mut [Lane]) {
     for j in (0..b.len()).rev() {
         let mut value = b[j];
         for k in j + 1..b.len() {
             let (x, y) = (l[at(k, j)], b[k]);
-            value = each(|i| elementary::fused::<FMA>(-x[i], y[i], value[i]));
+            value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
         }
         b[j] = each(|i| value[i] * l[at(j, j)][i]);
     }
@@ -118,7 +118,7 @@ pub fn solve_upper<const FMA: bool>(l: &[Lane], b: &mut [Lane]) {
 
 /// The largest eigenvalue of packed symmetric matrices by cyclic Jacobi rotations; `a` is destroyed.
 #[inline(always)]
-pub fn largest_eigenvalue<const FMA: bool>(a: &mut [Lane], p: usize) -> Lane {
+pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
     // Convergence is quadratic: six sweeps settle matrices of the size of a law.
     for _ in 0..6 {
         for q in 1..p {
@@ -126,14 +126,14 @@ pub fn largest_eigenvalue<const FMA: bool>(a: &mut [Lane], p: usize) -> Lane {
                 let (aqq, arr, aqr) = (a[at(q, q)], a[at(r, r)], a[at(q, r)]);
                 let t = each(|i| {
                     let theta = (aqq[i] - arr[i]) / (2.0 * aqr[i]);
-                    let t = 1.0 / (theta.abs() + elementary::fused::<FMA>(theta, theta, 1.0).sqrt());
+                    let t = 1.0 / (theta.abs() + elementary::fused::<SET>(theta, theta, 1.0).sqrt());
                     let t = if theta < 0.0 { -t } else { t };
                     if aqr[i] == 0.0 { 0.0 } else { t }
                 });
-                let c = each(|i| 1.0 / elementary::fused::<FMA>(t[i], t[i], 1.0).sqrt());
+                let c = each(|i| 1.0 / elementary::fused::<SET>(t[i], t[i], 1.0).sqrt());
                 let s = each(|i| t[i] * c[i]);
-                a[at(r, r)] = each(|i| elementary::fused::<FMA>(-t[i], aqr[i], arr[i]));
-                a[at(q, q)] = each(|i| elementary::fused::<FMA>(t[i], aqr[i], aqq[i]));
+                a[at(r, r)] = each(|i| elementary::fused::<SET>(-t[i], aqr[i], arr[i]));
+                a[at(q, q)] = each(|i| elementary::fused::<SET>(t[i], aqr[i], aqq[i]));
                 a[at(q, r)] = [0.0; LANES];
                 for k in (0..p).filter(|&k| k != q && k != r) {
                     let (kr, kq) = (a[pair(k, r)], a[pair(k, q)]);
@@ -193,6 +193,7 @@ fn interleave(target: &mut [f64], lane: usize, values: &[f64], padding: Option<f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::instruction_set::AVX2 as FUSED;
 
     #[test]
     fn padding_overwrites_all_that_lay_there_before() {
@@ -223,9 +224,9 @@ mod tests {
             }
         }
         let mut b: Vec<Lane> = (0..4).map(|i| each(|lane| (i + lane) as f64)).collect();
-        factorise::<true>(&mut a, 4, 0.0);
-        solve_lower::<true>(&a, &mut b);
-        solve_upper::<true>(&a, &mut b);
+        factorise::<FUSED>(&mut a, 4, 0.0);
+        solve_lower::<FUSED>(&a, &mut b);
+        solve_upper::<FUSED>(&a, &mut b);
         for lane in 0..LANES {
             for (i, row) in matrix(lane).iter().enumerate() {
                 let product: f64 = row.iter().zip(&b).map(|(a, x)| a * x[lane]).sum();
@@ -242,7 +243,7 @@ mod tests {
                 a.push(each(|lane| matrix(lane)[i][j]));
             }
         }
-        let found = largest_eigenvalue::<true>(&mut a, 4);
+        let found = largest_eigenvalue::<FUSED>(&mut a, 4);
         for (lane, found) in found.iter().enumerate() {
             let m = matrix(lane);
             let mut v = [1.0, 0.3, -0.2, 0.7];

@@ -11,7 +11,7 @@ use super::model::Model;
 use super::problem::Problem;
 use super::{Proposals, Space};
 use crate::evaluate::elementary;
-use crate::evaluate::instruction_set::kernel_versions;
+use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch};
 
 /// Most basins kept per curve.
@@ -34,22 +34,22 @@ pub struct Workspace {
     solution: Vec<Lane>,
 }
 
-kernel_versions!(
+kernel!(
     /// Searches `curves` (1 to 8) and appends their proposals, in the order given, to `proposals`.
-    pub fn search(problem: &Problem, curves: &[usize], workspace: &mut Workspace, proposals: &mut Proposals) = search_generic;
+    pub fn search, fn search_kernel(problem: &Problem, curves: &[usize], workspace: &mut Workspace, proposals: &mut Proposals) = search_generic;
 );
 
 #[inline(always)]
-fn search_generic<const FMA: bool>(
+fn search_generic<const SET: u8>(
     problem: &Problem,
     curves: &[usize],
     workspace: &mut Workspace,
     proposals: &mut Proposals,
 ) {
     workspace.gathered.gather(problem, curves);
-    aim::<FMA>(problem.model, workspace);
-    tabulate::<FMA>(problem, curves, workspace);
-    project::<FMA>(problem, curves, workspace);
+    aim::<SET>(problem.model, workspace);
+    tabulate::<SET>(problem, curves, workspace);
+    project::<SET>(problem, curves, workspace);
     for (lane, &curve) in curves.iter().enumerate() {
         let basins = basins(problem, workspace, lane);
         for point in basins {
@@ -61,7 +61,7 @@ fn search_generic<const FMA: bool>(
 
 /// Target and square-root weights in the projection's space.
 #[inline(always)]
-fn aim<const FMA: bool>(model: &Model, workspace: &mut Workspace) {
+fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     let Workspace { gathered, root_weight, target, .. } = workspace;
     root_weight.clear();
     target.clear();
@@ -69,12 +69,12 @@ fn aim<const FMA: bool>(model: &Model, workspace: &mut Workspace) {
     match (model.space, model.projection.space) {
         (Space::Log, Space::Linear) => {
             // w/y²: to first order the residual of the logarithm.
-            target.extend(rows.clone().map(|(&t, _)| elementary::exp::<FMA>(t)));
-            root_weight.extend(rows.map(|(&t, &w)| w.sqrt() * elementary::exp::<FMA>(-t)));
+            target.extend(rows.clone().map(|(&t, _)| elementary::exp::<SET>(t)));
+            root_weight.extend(rows.map(|(&t, &w)| w.sqrt() * elementary::exp::<SET>(-t)));
         }
         (Space::Linear, Space::Log) => {
             // Rows that have no logarithm stay out of the proxy; the exact objective sees them.
-            target.extend(rows.clone().map(|(&t, _)| if t > 0.0 { elementary::log::<FMA>(t) } else { 0.0 }));
+            target.extend(rows.clone().map(|(&t, _)| if t > 0.0 { elementary::log::<SET>(t) } else { 0.0 }));
             root_weight.extend(rows.map(|(&t, &w)| if t > 0.0 { w.sqrt() * t } else { 0.0 }));
         }
         _ => {
@@ -89,7 +89,7 @@ fn aim<const FMA: bool>(model: &Model, workspace: &mut Workspace) {
 
 /// Computes the columns (basis functions, then the offset) and the scalar products that one axis determines.
 #[inline(always)]
-fn tabulate<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
+fn tabulate<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
     let model = problem.model;
     let programs = &model.programs;
     let count = programs.columns.len();
@@ -108,7 +108,7 @@ fn tabulate<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mu
                 if let [axis] = programs.axes[column][..] {
                     position[axis] = cell;
                 }
-                fill_column::<FMA>(
+                fill_column::<SET>(
                     problem,
                     curves,
                     workspace,
@@ -130,7 +130,7 @@ fn tabulate<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mu
             if let Some(axis) = shared_axis(&programs.axes, i, j) {
                 let cells = axis.map_or(1, |axis| problem.grid.cells[axis]);
                 for cell in 0..cells {
-                    products.push(dot::<FMA>(
+                    products.push(dot::<SET>(
                         vector(workspace, &programs.axes, i, cell, stride),
                         vector(workspace, &programs.axes, j, cell, stride),
                     ));
@@ -165,7 +165,7 @@ fn shared_axis(axes: &[Vec<usize>], i: usize, j: usize) -> Option<Option<usize>>
 
 /// Evaluates one column, times the square-root weight, with the axes at the cells `position`.
 #[inline(always)]
-fn fill_column<const FMA: bool>(
+fn fill_column<const SET: u8>(
     problem: &Problem,
     curves: &[usize],
     workspace: &mut Workspace,
@@ -180,10 +180,10 @@ fn fill_column<const FMA: bool>(
     for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
         coordinates[j] = each(|lane| problem.grid.value(curves[lane.min(curves.len() - 1)], axis, position[axis]));
     }
-    tape.prepare::<FMA>(scratch, &coordinates);
+    tape.prepare::<SET>(scratch, &coordinates);
     for first in (0..gathered.points).step_by(POINTS) {
         let points = POINTS.min(gathered.points - first);
-        tape.run::<FMA>(scratch, &gathered.inputs, gathered.stride, first, points);
+        tape.run::<SET>(scratch, &gathered.inputs, gathered.stride, first, points);
         let output = tape.output(0, scratch, &gathered.inputs, gathered.stride, first, points);
         let block = first * LANES..(first + points) * LANES;
         for ((value, &output), &root) in values[block.clone()].iter_mut().zip(output).zip(&root_weight[block]) {
@@ -194,7 +194,7 @@ fn fill_column<const FMA: bool>(
 
 /// Solves for the linear coordinates at every grid point.
 #[inline(always)]
-fn project<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
+fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
     let programs = &problem.model.programs;
     let count = programs.columns.len();
     let linear = count - 1;
@@ -214,7 +214,7 @@ fn project<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut
         for column in 0..count {
             if programs.axes[column].len() > 1 {
                 let mut values = std::mem::take(&mut workspace.columns[column]);
-                fill_column::<FMA>(problem, curves, workspace, column, &position, &mut values[..stride]);
+                fill_column::<SET>(problem, curves, workspace, column, &position, &mut values[..stride]);
                 workspace.columns[column] = values;
             }
         }
@@ -228,7 +228,7 @@ fn project<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut
                             _ => 0,
                         };
                         let a = vector(workspace, &programs.axes, i, cell(i), stride);
-                        dot::<FMA>(a, vector(workspace, &programs.axes, j, cell(j), stride))
+                        dot::<SET>(a, vector(workspace, &programs.axes, j, cell(j), stride))
                     }
                 };
             }
@@ -248,12 +248,12 @@ fn project<const FMA: bool>(problem: &Problem, curves: &[usize], workspace: &mut
         }
         let (tt, to, oo) = (gram[at(target, target)], gram[at(target, offset)], gram[at(offset, offset)]);
         let mut residual = each(|k| tt[k] - 2.0 * to[k] + oo[k]);
-        factorise::<FMA>(&mut factor, linear, DEPENDENT);
-        solve_lower::<FMA>(&factor, &mut right);
+        factorise::<SET>(&mut factor, linear, DEPENDENT);
+        solve_lower::<SET>(&factor, &mut right);
         for part in &right {
-            residual = each(|k| elementary::fused::<FMA>(-part[k], part[k], residual[k]));
+            residual = each(|k| elementary::fused::<SET>(-part[k], part[k], residual[k]));
         }
-        solve_upper::<FMA>(&factor, &mut right);
+        solve_upper::<SET>(&factor, &mut right);
         for (part, scale) in right.iter().zip(&scale) {
             workspace.solution.push(each(|k| part[k] * scale[k]));
         }

@@ -85,7 +85,7 @@ fn worst_unary(gpu: &Gpu, operator: Unary, operators: &str) -> Result<f64, Strin
             _ => tolerance(operator) * ULP * expected.abs() + TINY,
         };
         let error = (value - expected).abs();
-        if !(error <= allowed) {
+        if error > allowed || error.is_nan() {
             return Err(format!(
                 "{operator:?}({z:e}) is {value:e}, expected {expected:e}: {:.1} ulp, {} allowed",
                 error / (ULP * expected.abs()),
@@ -132,7 +132,7 @@ fn worst_binary(gpu: &Gpu, operator: Binary) -> Result<(), String> {
         }
         let allowed = TOLERANCE * ULP * expected.abs() + TINY;
         let error = (f64::from(found.value) - expected).abs();
-        if !(error <= allowed) {
+        if error > allowed || error.is_nan() {
             return Err(format!("{operator:?}({a:e}, {b:e}) is {:e}, expected {expected:e}", found.value));
         }
     }

@@ -253,7 +253,7 @@ pub fn noiseless_curves_are_proposed_their_truth(gpu: &Gpu) -> Result<(), Failed
                 };
                 let theta = plan.model.decode(best, centres);
                 let error = theta.iter().zip(truth).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
-                if !(error <= NOISELESS) {
+                if error > NOISELESS || error.is_nan() {
                     failures.push(format!("{} {space:?} curve {curve}: {theta:?}, truth {truth:?}", case.law));
                 }
             }
@@ -273,12 +273,16 @@ fn told(failures: Vec<String>) -> Result<(), Failed> {
 /// Standard errors between the best proposal and the f64 optimum; the judge's first Newton step then does the rest.
 const NOISY: f64 = 0.02;
 
+/// A threshold of 1e-3 beside responses of 1e10 leaves kinks and no curvature: the judge itself gives up.
+fn is_hopeless(case: &Case, space: Space, loss: Loss) -> bool {
+    case.grows && space == Space::Linear && loss != Loss::Squares
+}
+
 fn compare(gpu: &Gpu, loss: Loss, noise: f64, outliers: f64, tolerance: f64, shift: f64) -> Result<(), Failed> {
     let mut failures = Vec::new();
     for case in &CASES {
         for space in [Space::Log, Space::Linear] {
-            if case.grows && space == Space::Linear && loss != Loss::Squares {
-                // A threshold of 1e-3 beside responses of 1e10 asks for digits that only the judge has.
+            if is_hopeless(case, space, loss) {
                 continue;
             }
             let plan = plan(case, space, loss);
@@ -298,12 +302,12 @@ fn compare(gpu: &Gpu, loss: Loss, noise: f64, outliers: f64, tolerance: f64, shi
                 };
                 let from_truth = descend(problem, curve, &plan.model.encode(truth, centres));
                 let finished = descend(problem, curve, best);
-                if !(finished.0 <= from_truth.0 * (1.0 + 1e-6)) {
+                if finished.0 > from_truth.0 * (1.0 + 1e-6) {
                     failures.push(format!("{label}: basin of {}, truth leads to {}", finished.0, from_truth.0));
                     continue;
                 }
                 let off = distance(problem, curve, &finished, best);
-                if !(off <= tolerance) {
+                if off > tolerance || off.is_nan() {
                     failures.push(format!("{label}: {off:.4} standard errors from {:?}: {best:?}", finished.1));
                 }
             }
@@ -384,6 +388,9 @@ pub fn judged_answers_are_those_of_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
     for case in &CASES {
         for space in [Space::Log, Space::Linear] {
             for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
+                if is_hopeless(case, space, loss) {
+                    continue;
+                }
                 let plan = plan(case, space, loss);
                 let (batch, _) = batch(case, CURVES, 0.01, 0.0);
                 let packed = plan.pack(&batch);
@@ -405,7 +412,7 @@ pub fn judged_answers_are_those_of_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
                         .zip(&theirs.parameters[range])
                         .map(|(a, b)| (a - b).abs() / b.abs())
                         .fold((f - g).abs() / g, f64::max);
-                    if !(apart <= AGREEMENT) {
+                    if apart > AGREEMENT || apart.is_nan() {
                         failures.push(format!("{label}: objectives {f:e}, on the CPU {g:e}; apart by {apart:.1e}"));
                     }
                 }
