@@ -8,7 +8,7 @@
 mod card;
 mod columns;
 
-pub use card::{Report, Stages, Tally};
+pub use card::{LawReport, Report, Stages, Tally};
 
 use columns::Columns;
 
@@ -101,36 +101,62 @@ const WAITING_THREADS: usize = 1;
 /// # Errors
 /// What the input, the output or the device refuse. No output appears then, and one that existed is left as it was.
 pub fn run(request: Request, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
-    let start = Instant::now();
-    let request = Arc::new(request);
-    let columns = Arc::new(Columns::new(&request.fits));
-    let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
-    let reader = table::read(&request.source, &request.selection, &options)?;
-    let schema = reader.key_schema().clone();
-    let open = || Writer::create(&request.out, &schema, columns.announced());
-    let mut writer = open()?;
-    let mut report = Report::new(&request, &columns);
-    let mut line = Line::start(reader, &request, &columns)?;
-    loop {
-        match line.next()? {
-            Event::Fitted(fitted) => {
-                let started = Instant::now();
-                writer.write(&fitted.keys, request.fits.len(), &fitted.values)?;
-                report.take(&fitted);
-                report.stages.write += started.elapsed();
-                watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
-            }
-            Event::Restarted => {
-                writer = open()?;
-                report = Report::new(&request, &columns);
-            }
-            Event::End(end) => {
-                report.end(end);
-                let started = Instant::now();
-                writer.finish(&report.metadata())?;
-                report.stages.write += started.elapsed();
-                report.seconds = start.elapsed().as_secs_f64();
-                return Ok(report);
+    Run::open(request)?.finish(watch)
+}
+
+/// A run whose input and output are open and agree with what is asked; nothing is fitted yet.
+pub struct Run {
+    request: Arc<Request>,
+    columns: Arc<Columns>,
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Run {
+    /// Opens both ends.
+    ///
+    /// # Errors
+    /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
+    /// be written.
+    pub fn open(request: Request) -> Result<Run> {
+        let columns = Columns::new(&request.fits);
+        let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
+        let reader = table::read(&request.source, &request.selection, &options)?;
+        let writer = Writer::create(&request.out, reader.key_schema(), columns.announced())?;
+        Ok(Run { request: Arc::new(request), columns: Arc::new(columns), reader, writer })
+    }
+
+    /// Reads, fits and writes; `watch` hears of every batch written.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn finish(self, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
+        let start = Instant::now();
+        let Run { request, columns, reader, mut writer } = self;
+        let schema = reader.key_schema().clone();
+        let mut report = Report::new(&request, &columns);
+        let mut line = Line::start(reader, &request, &columns)?;
+        loop {
+            match line.next()? {
+                Event::Fitted(fitted) => {
+                    let started = Instant::now();
+                    writer.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+                    report.take(&fitted);
+                    report.stages.write += started.elapsed();
+                    watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
+                }
+                Event::Restarted => {
+                    writer = Writer::create(&request.out, &schema, columns.announced())?;
+                    report = Report::new(&request, &columns);
+                }
+                Event::End(end) => {
+                    report.end(end);
+                    let started = Instant::now();
+                    writer.finish(&report.metadata())?;
+                    report.stages.write += started.elapsed();
+                    report.seconds = start.elapsed().as_secs_f64();
+                    return Ok(report);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `sweepfit devices`: what wgpu finds, and what `--backend auto` would take.
 
-use super::print;
+use crate::cli::print;
 use clap::Args;
 use sweepfit::Result;
 use sweepfit::fit::gpu::{Adapter, adapters};

@@ -126,6 +126,24 @@ impl Fit {
     /// Fits, reports, and says by the exit code whether all went well.
     pub fn run(self) -> Result<ExitCode> {
         interruption::watch();
+        let (request, said) = self.request()?;
+        let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
+        let rows = request.source.rows();
+        let run = pipeline::Run::open(request)?;
+        self.say(&said);
+        let watch = report::Watch::start(rows, self.quiet);
+        let ran = run.finish(&mut |progress| watch.show(progress));
+        watch.end();
+        let report = ran?;
+        if let Some(summary) = summary {
+            summary.write(&report.to_json())?;
+        }
+        self.say(&report::text(&report, self.drop_bad_rows));
+        Ok(if self.strict && report.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    }
+
+    /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
+    fn request(&self) -> Result<(Request, String)> {
         let filter = match &self.filter {
             Some(text) => Some((text.clone(), parse_filter(text)?)),
             None => None,
@@ -133,41 +151,28 @@ impl Fit {
         let source = Source::open(&self.inputs)?;
         self.refuse_overwriting(&source)?;
         let laws = self.bind(&source)?;
-        let mut notes = self.notes(&laws);
+        let mut said = report::names(&laws);
+        said += &self.ignored(&laws);
         let numbers = self.numbers(&laws);
         let plans = self.plans(laws, &numbers)?;
-        let threads = self.threads.map_or_else(all_cores, usize::from);
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
-        notes.extend(devices.note);
-        if !self.quiet {
-            let formulas = plans.iter().filter(|plan| plan.law.entry.is_none());
-            formulas.for_each(|plan| eprintln!("{}", report::names(&plan.law, plans.len() > 1)));
-            notes.iter().for_each(|note| eprintln!("note: {note}"));
-        }
-        let interrupted = interruption::flag();
-        let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
-        let watch = report::Watch::start(&source, self.quiet);
+        said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
         let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
             fits: fits.collect(),
             out: self.output.clone(),
-            threads,
-            interrupted,
+            threads: self.threads.map_or_else(all_cores, usize::from),
+            interrupted: interruption::flag(),
         };
-        let ran = pipeline::run(request, &mut |progress| watch.show(progress));
-        watch.end();
-        let mut ran = ran?;
-        let text = report::text(&ran, self.drop_bad_rows);
-        ran.notes.splice(0..0, notes);
-        if let Some(summary) = summary {
-            summary.write(&ran.to_json())?;
-        }
+        Ok((request, said))
+    }
+
+    fn say(&self, text: &str) {
         if !self.quiet {
             eprint!("{text}");
         }
-        Ok(if self.strict && ran.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }
 
     /// Binds every law to the input's columns, in the order of --law.
@@ -230,14 +235,14 @@ impl Fit {
         laws.into_iter().map(plan).collect()
     }
 
-    /// What the options do not mean, though it may look so.
-    fn notes(&self, laws: &[Law]) -> Vec<String> {
+    /// A note on --x where formulas do not heed it.
+    fn ignored(&self, laws: &[Law]) -> String {
         let formulas: Vec<String> =
             laws.iter().filter(|law| law.entry.is_none()).map(|law| format!("`{}`", law.name)).collect();
         if self.x.is_empty() || formulas.is_empty() {
-            return Vec::new();
+            return String::new();
         }
-        vec![format!("--x is ignored by {}: a formula names its columns itself", formulas.join(", "))]
+        format!("note: --x is ignored by {}: a formula names its columns itself\n", formulas.join(", "))
     }
 
     /// An output in the place of an input would take the sweep away.

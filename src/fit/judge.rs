@@ -20,6 +20,8 @@ pub const STEP_TOLERANCE: f64 = 1e-9;
 const HAND_OVER: f64 = 1e-1;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
+/// Plain steps before the amplitudes are solved again at every trial point.
+const PATIENCE: usize = 6;
 /// Failed Newton steps (the gradient grew) after which a start is given up as it stands.
 const MOST_FAILURES: usize = 40;
 /// A scaled pivot below this makes a matrix singular to working precision.
@@ -446,7 +448,7 @@ fn descend_generic<const SET: u8>(
     let (mut matrix, mut step) = (vec![[0.0; LANES]; triangle(p)], vec![[0.0; LANES]; p]);
     let mut trial = z.clone();
     let mut held = vec![[false; LANES]; p];
-    for _ in 0..MOST_STEPS {
+    for round in 0..MOST_STEPS {
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
@@ -550,7 +552,12 @@ fn descend_generic<const SET: u8>(
         let tape = if mode.contains(&Mode::Newton) { &model.programs.curvature } else { &model.programs.slope };
         let with_second = mode.contains(&Mode::Newton);
         evaluate::<SET>(problem, &loss, tape, &trial, workspace, &mut there);
+        if round >= PATIENCE && mode.contains(&Mode::Damped) {
+            let damped = std::array::from_fn(|i| mode[i] == Mode::Damped);
+            follow_valley::<SET>(problem, &loss, damped, &held, (&lower, &upper), &mut trial, workspace, &mut there);
+        }
         let mut take = [false; LANES];
+        let mode_before = mode;
         for i in 0..LANES {
             match mode[i] {
                 Mode::Done => {}
@@ -561,7 +568,7 @@ fn descend_generic<const SET: u8>(
                         // A model that promised much more than came (large residuals make Gauss–Newton overshoot to and
                         // fro) deserves no more trust.
                         let gain = (here.objective[i] - there.objective[i]) / promised[i];
-                        let factor = if gain > 0.75 {
+                        let factor = if gain > 0.5 {
                             0.1
                         } else if gain > 0.25 {
                             0.5
@@ -605,7 +612,7 @@ fn descend_generic<const SET: u8>(
                 mode[i] = Mode::Done;
             }
             if take[i] {
-                second_known[i] = with_second;
+                second_known[i] = with_second && mode_before[i] == Mode::Newton;
             }
         }
         for j in 0..p {
@@ -628,6 +635,59 @@ fn descend_generic<const SET: u8>(
             pinned,
         });
     }
+}
+
+/// Solves the amplitudes again at a trial point, one Gauss–Newton step in them alone: with the searched parameters moved,
+/// a floor and an amplitude that nearly cancel (a decay with a small exponent) have to move far and together, along a
+/// valley that a straight step leaves. Lanes that are better off take the new point.
+#[inline(always)]
+fn follow_valley<const SET: u8>(
+    problem: &Problem,
+    loss: &LaneLoss,
+    wanted: [bool; LANES],
+    held: &[[bool; LANES]],
+    bounds: (&[Lane], &[Lane]),
+    trial: &mut [Lane],
+    workspace: &mut Workspace,
+    there: &mut Evaluation,
+) {
+    let model = problem.model;
+    let amplitudes = &model.amplitudes;
+    let count = amplitudes.len();
+    if count == 0 || count == model.len() {
+        return;
+    }
+    let curvature = |j: usize, k: usize| each(|i| there.gauss[pair(j, k)][i] + there.robust[pair(j, k)][i]);
+    let scale: Vec<Lane> = amplitudes
+        .iter()
+        .map(|&j| {
+            let own = curvature(j, j);
+            each(|i| if own[i] > 0.0 && !held[j][i] { 1.0 / own[i].sqrt() } else { 0.0 })
+        })
+        .collect();
+    let mut matrix = vec![[0.0; LANES]; triangle(count)];
+    for (a, &j) in amplitudes.iter().enumerate() {
+        for (b, &k) in amplitudes[..=a].iter().enumerate() {
+            let entry = curvature(j, k);
+            matrix[at(a, b)] = each(|i| entry[i] * scale[a][i] * scale[b][i]);
+        }
+    }
+    let mut step: Vec<Lane> =
+        amplitudes.iter().zip(&scale).map(|(&j, scale)| each(|i| there.descent[j][i] * scale[i])).collect();
+    factorise::<SET>(&mut matrix, count, SINGULAR);
+    solve_lower::<SET>(&matrix, &mut step);
+    solve_upper::<SET>(&matrix, &mut step);
+    let mut moved = trial.to_vec();
+    for (a, &j) in amplitudes.iter().enumerate() {
+        moved[j] = each(|i| (trial[j][i] + step[a][i] * scale[a][i]).max(bounds.0[j][i]).min(bounds.1[j][i]));
+    }
+    let mut better = there.clone();
+    evaluate::<SET>(problem, loss, &model.programs.slope, &moved, workspace, &mut better);
+    let take: [bool; LANES] = std::array::from_fn(|i| wanted[i] && better.objective[i] < there.objective[i]);
+    for j in 0..trial.len() {
+        trial[j] = each(|i| if take[i] { moved[j][i] } else { trial[j][i] });
+    }
+    there.accept(&better, &take);
 }
 
 /// How far a searched parameter may go in one step: [`LEAP`] of itself, or of half its box where that holds zero.

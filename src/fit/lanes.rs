@@ -161,7 +161,9 @@ pub struct Gathered {
 impl Gathered {
     /// Gathers `curves` (1 to 8, each with at least one point); missing lanes repeat the last curve.
     pub fn gather(&mut self, problem: &Problem, curves: &[usize]) {
-        self.points = curves.iter().map(|&curve| problem.points(curve)).max().expect("a pack holds a curve");
+        let longest = curves.iter().map(|&curve| problem.points(curve)).max().expect("a pack holds a curve");
+        // Whole groups of four, as `dot` adds them: a sum must not depend on the longest curve of the pack.
+        self.points = longest.next_multiple_of(4);
         self.stride = self.points * LANES;
         self.inputs.resize(self.stride * problem.inputs.len(), 0.0);
         self.response.resize(self.stride, 0.0);

@@ -8,24 +8,28 @@ use std::path::{Path, PathBuf};
 use sweepfit::fit::Status;
 use sweepfit::law::Law;
 use sweepfit::pipeline::{Progress, Report};
-use sweepfit::table::Source;
 use sweepfit::{Error, Result};
 use tempfile::NamedTempFile;
 
-/// Which names of a formula are columns and which are parameters.
-pub fn names(law: &Law, several: bool) -> String {
-    let which = if several { format!("{}: ", law.name) } else { String::new() };
-    format!("{which}inputs: {}; parameters: {}", law.inputs().join(", "), law.parameters.join(", "))
+/// Which names of each formula are columns and which are parameters, a line each.
+pub fn names(laws: &[Law]) -> String {
+    let mut text = String::new();
+    for law in laws.iter().filter(|law| law.entry.is_none()) {
+        if laws.len() > 1 {
+            text += &format!("{}: ", law.name);
+        }
+        text += &format!("inputs: {}; parameters: {}\n", law.inputs().join(", "), law.parameters.join(", "));
+    }
+    text
 }
 
 /// A bar on a terminal, nothing elsewhere.
 pub struct Watch(ProgressBar);
 
 impl Watch {
-    pub fn start(source: &Source, quiet: bool) -> Watch {
+    pub fn start(rows: Option<u64>, quiet: bool) -> Watch {
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let rows = source.rows();
         let bar = ProgressBar::with_draw_target(rows, target);
         let template = match rows {
             Some(_) => "{bar:30} {percent:>3}% of {human_len} rows, {msg} curves, {eta} left",
@@ -82,7 +86,8 @@ pub fn text(report: &Report, dropping: bool) -> String {
     for note in &report.notes {
         line(format!("note: {note}"));
     }
-    line(format!("{} curves of {} rows{}", grouped(report.curves), grouped(report.rows_read), left_out(report)));
+    let (curves, rows) = (counted(report.curves, "curve"), counted(report.rows_read, "row"));
+    line(format!("{curves} of {rows}{}", left_out(report)));
     let several = report.laws.len() > 1;
     for law in &report.laws {
         let counts: Vec<String> = Status::ALL
@@ -149,4 +154,22 @@ fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A number and what it counts.
+fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(counted(1, "curve") + &counted(0, "row"), "1 curve0 rows");
+    }
 }
