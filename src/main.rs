@@ -7,6 +7,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cli::keep_drivers_quiet();
     match cli::Arguments::parse().run() {
         Ok(code) => code,
         Err(error) => {

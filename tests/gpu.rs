@@ -3,10 +3,14 @@
 //! Without an adapter every test here shows as ignored, never as passed, which is why the harness is not the standard one.
 //! `SWEEPFIT_ADAPTER` picks an adapter by a part of its name; else the best one is taken, software included.
 
+#[path = "gpu/commands.rs"]
+mod commands;
 #[path = "gpu/operators.rs"]
 mod operators;
 #[path = "gpu/proposals.rs"]
 mod proposals;
+#[path = "support/mod.rs"]
+mod support;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
@@ -23,7 +27,7 @@ fn main() {
         Some(gpu) => eprintln!("adapter: {}", gpu.adapter()),
         None => eprintln!("no adapter was found: the tests of the GPU are ignored"),
     }
-    let tests: [(&str, Test); 10] = [
+    let mut tests: Vec<(&str, Test)> = vec![
         ("every_unary_operator_is_accurate", operators::every_unary_operator_is_accurate),
         ("every_binary_operator_is_accurate", operators::every_binary_operator_is_accurate),
         ("sabotaged_operators_are_found_out", operators::sabotaged_operators_are_found_out),
@@ -34,10 +38,21 @@ fn main() {
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
+        ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
+        (
+            "an_adapter_of_another_name_is_refused_with_the_list",
+            commands::an_adapter_of_another_name_is_refused_with_the_list,
+        ),
     ];
+    let published: [(&str, Test); 2] = [
+        ("porian_is_fitted_as_on_the_cpu", commands::porian_is_fitted_as_on_the_cpu),
+        ("chinchilla_is_fitted_as_on_the_cpu", commands::chinchilla_is_fitted_as_on_the_cpu),
+    ];
+    tests.extend(published);
+    let absent = |name: &str| published.iter().any(|(needs, _)| *needs == name) && !cfg!(shared_data);
     let trials = tests
         .into_iter()
-        .map(|(name, test)| match gpu.clone() {
+        .map(|(name, test)| match gpu.clone().filter(|_| !absent(name)) {
             Some(gpu) => Trial::test(name, move || test(&gpu)),
             None => Trial::test(name, || Ok(())).with_ignored_flag(true),
         })

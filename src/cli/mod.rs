@@ -39,6 +39,16 @@ impl Arguments {
     }
 }
 
+/// Mesa's Vulkan layer that puts the desktop's GPU first asks for a display, and complains on stderr where there is none, as
+/// under cron. Adapters are ranked here, so it is not needed. Called before there is a second thread.
+pub fn keep_drivers_quiet() {
+    #[expect(unsafe_code, reason = "the environment is changed while the process has one thread")]
+    // SAFETY: nothing else reads or writes the environment yet.
+    unsafe {
+        std::env::set_var("NODEVICE_SELECT", "1");
+    }
+}
+
 /// `NAME=VALUE` of an option.
 fn assignment(text: &str) -> std::result::Result<(String, &str), String> {
     match text.split_once('=') {

@@ -555,7 +555,7 @@ pub fn check_names(controls: &[NamedControl], laws: &[Law]) -> Result<()> {
             let hint = nearest(parameter, known.iter().copied())
                 .map_or(String::new(), |near| format!("; did you mean {near}?"));
             return Err(Error::Usage(format!(
-                "no law has a parameter {parameter}{hint} Parameters are: {}",
+                "no law has a parameter {parameter}{hint} (parameters: {})",
                 known.join(", ")
             )));
         }

@@ -133,7 +133,7 @@ impl Law {
                     let hint = nearest(unknown, columns.iter().map(String::as_str))
                         .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                     let message = format!(
-                        "the left side may use columns only, `{unknown}` is none{hint} Columns are: {}",
+                        "the left side may use columns only, `{unknown}` is none{hint} (columns: {})",
                         columns.join(", ")
                     );
                     return Err(point_at(text, &left.span, &message));
@@ -205,7 +205,7 @@ fn require(name: &str, columns: &[String]) -> Result<()> {
         .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
     Err(Error::Column {
         column: name.to_string(),
-        message: format!("is not in the input{hint} Columns are: {}", columns.join(", ")),
+        message: format!("is not in the input{hint} (columns: {})", columns.join(", ")),
     })
 }
 

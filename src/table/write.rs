@@ -242,10 +242,16 @@ impl Writer {
             Place::Spool(mut file) => {
                 let mut stdout = std::io::stdout().lock();
                 let copied = file.seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(&mut file, &mut stdout));
-                copied.and_then(|_| stdout.flush()).map_err(|error| Error::Output {
-                    file: "standard output".into(),
-                    message: format!("cannot be written: {error}"),
-                })?;
+                match copied.and_then(|_| stdout.flush()) {
+                    // A reader that has seen enough, as `head`, is no error.
+                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                        return Err(Error::Output {
+                            file: "standard output".into(),
+                            message: format!("cannot be written: {error}"),
+                        });
+                    }
+                    _ => {}
+                }
             }
             Place::Device(mut file) => file.flush().map_err(|error| failed(error.to_string()))?,
         }

@@ -1,0 +1,112 @@
+//! The shipped binary on both backends: the answers are the same.
+
+use crate::support::{Folder, Table, command, relative, run, shared};
+use libtest_mimic::Failed;
+use std::path::Path;
+use sweepfit::fit::gpu::Gpu;
+
+/// Relative difference of parameters, on this share of the curves that converge on both backends.
+const PARAMETERS: f64 = 1e-6;
+const SHARE: f64 = 0.999;
+/// By how much one backend's objective may lie above the other's.
+const OBJECTIVE: f64 = 1e-9;
+
+fn fit(out: &str, arguments: &[&str], backend: &[&str]) -> Result<Table, Failed> {
+    let ran = run(&[&["fit"], arguments, backend, &["-o", out]].concat());
+    if ran.code != 0 {
+        return Err(format!("{arguments:?} {backend:?}: exit {}\n{}", ran.code, ran.stderr).into());
+    }
+    Ok(Table::read(Path::new(out)))
+}
+
+/// Fits on both backends and holds one table against the other.
+fn compare(gpu: &Gpu, arguments: &[&str], parameters: &[&str]) -> Result<Table, Failed> {
+    let folder = Folder::new();
+    let cpu = fit(&folder.file("cpu.parquet"), arguments, &["--backend", "cpu"])?;
+    let adapter = &gpu.adapter().name;
+    let ours = fit(&folder.file("gpu.parquet"), arguments, &["--backend", "gpu", "--adapter", adapter])?;
+    if ours.metadata.get("sweepfit.backend").is_none_or(|backend| !backend.contains("gpu")) {
+        return Err(format!("the metadata do not say that a GPU searched: {:?}", ours.metadata).into());
+    }
+    let (mut both, mut apart, mut failures) = (0, 0, Vec::new());
+    for row in 0..cpu.rows.max(ours.rows) {
+        let (a, b) = (&ours.texts("status")[row], &cpu.texts("status")[row]);
+        let (f, g) = (ours.numbers("objective")[row], cpu.numbers("objective")[row]);
+        if (f - g).abs() > OBJECTIVE * f.min(g) {
+            failures.push(format!("curve {row}: {a} with {f:e}, on the CPU {b} with {g:e}"));
+        }
+        if a != "converged" || b != "converged" {
+            apart += u64::from(a != b);
+            continue;
+        }
+        both += 1;
+        let differ = |name: &&str| {
+            let off = relative(ours.numbers(name)[row], cpu.numbers(name)[row]);
+            off.is_nan() || off > PARAMETERS
+        };
+        apart += u64::from(parameters.iter().any(differ));
+    }
+    // Rare curves whose best two basins are level in f64 may differ; the share allows for them.
+    if apart as f64 > (1.0 - SHARE) * cpu.rows as f64 || failures.len() as f64 > (1.0 - SHARE) * cpu.rows as f64 {
+        let few: Vec<&String> = failures.iter().take(5).collect();
+        return Err(format!("{apart} of {} curves apart ({both} converged twice): {few:#?}", cpu.rows).into());
+    }
+    Ok(ours)
+}
+
+pub fn porian_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let data = shared("porian_bootstrap.parquet");
+    let flags = ["--law", "power", "--x", "flops", "--y", "n_star", "--weight", "weight", "--by", "config,bootstrap"];
+    let fits = compare(gpu, &[&[data.as_str()], &flags[..]].concat(), &["a", "p"])?;
+    let published = Table::read(Path::new(&shared("porian_bootstrap_published.parquet")));
+    let rows = published.index(&["config", "bootstrap"]);
+    for (row, key) in fits.keys(&["config", "bootstrap"]).iter().enumerate() {
+        let (ours, theirs) = (fits.numbers("p")[row], published.numbers("p_weighted")[rows[key]]);
+        if relative(ours, theirs) > 1e-11 {
+            return Err(format!("{key}: exponent {ours}, published {theirs}").into());
+        }
+    }
+    Ok(())
+}
+
+pub fn chinchilla_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let data = shared("chinchilla.parquet");
+    let laws: [&[&str]; 2] = [
+        &["--law", "chinchilla", "--x", "params,tokens", "--y", "loss"],
+        &["--law", "loss ~ E + A*params^-alpha + B*tokens^-beta"],
+    ];
+    for law in laws {
+        for flags in [&["--loss", "huber:1e-3"][..], &[], &["--space", "linear"]] {
+            let arguments = [&[data.as_str(), "--where", "not excluded_outlier"], law, flags].concat();
+            compare(gpu, &arguments, &["E", "A", "B", "alpha", "beta"])?;
+        }
+    }
+    Ok(())
+}
+
+pub fn a_ragged_sweep_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let folder = Folder::new();
+    let sweep = folder.file("sweep.parquet");
+    let recipe = "generate --law saturating_power --curves 2000 --points 8:64 --x x=1:1e4 --param E=1.5:2.5 --param A=5:15 \
+                  --param alpha=0.1:0.6 --noise 0.02 --seed 7 -q -o";
+    let recipe: Vec<&str> = recipe.split_whitespace().chain([sweep.as_str()]).collect();
+    assert_eq!(run(&recipe).code, 0);
+    let law = ["--law", "saturating_power", "--x", "x", "--y", "y", "--by", "curve"];
+    for flags in [&[][..], &["--space", "linear"]] {
+        compare(gpu, &[&[sweep.as_str()], &law[..], flags].concat(), &["E", "A", "alpha"])?;
+    }
+    Ok(())
+}
+
+pub fn an_adapter_of_another_name_is_refused_with_the_list(gpu: &Gpu) -> Result<(), Failed> {
+    let folder = Folder::new();
+    let out = folder.file("fits.parquet");
+    let arguments = ["fit", crate::support::SWEEP, "--backend", "gpu", "--adapter", "no such card", "-o", &out];
+    let ran: crate::support::Ran =
+        command(&arguments).args(crate::support::SWEEP_FIT).output().expect("the binary starts").into();
+    let told = ran.stderr.contains("no adapter's name contains \"no such card\"; found:");
+    if ran.code != 2 || !told || !ran.stderr.contains(&gpu.adapter().name) || !folder.names().is_empty() {
+        return Err(format!("{ran:?}").into());
+    }
+    Ok(())
+}
