@@ -40,6 +40,20 @@ fn basins_of_curve(
         values[k] = value;
         kept[k] = point;
     }
+    if ENDS == 1u && count > 0u {
+        // The ends of the one axis, where a proxy may hide a valley.
+        let level = PLAUSIBLE * values[0];
+        for (var end = 0u; end < POINTS; end += max(POINTS - 1u, 1u)) {
+            var known = scratch[first + end] > level || count == MOST_BASINS;
+            for (var k = 0u; k < count; k++) {
+                known = known || kept[k] == end;
+            }
+            if !known {
+                kept[count] = end;
+                count++;
+            }
+        }
+    }
     for (var k = 0u; k < count; k++) {
         basins[index * BASIN_WORDS + 1u + k] = kept[k];
     }

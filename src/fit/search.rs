@@ -8,7 +8,7 @@
 
 use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
-use super::problem::Problem;
+use super::problem::{Grid, Problem};
 use super::{Proposals, Space};
 use crate::evaluate::elementary;
 use crate::evaluate::instruction_set::kernel;
@@ -16,6 +16,8 @@ use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch};
 
 /// Most basins kept per curve.
 pub const MOST_BASINS: usize = 8;
+/// An end of the axis is worth a descent if its residual is at most this many times the best: clean data pay nothing.
+pub const PLAUSIBLE: f64 = 4.0;
 /// A basis function that is this nearly a combination of the others (squared sine of the angle) is left out.
 const DEPENDENT: f64 = 1e-12;
 
@@ -262,6 +264,12 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
     }
 }
 
+/// Whether the ends of the one axis are proposed beside the basins: the residuals of a proxy may slope down to one end
+/// where the exact objective has a valley at the other too.
+pub fn ends_are_tried(model: &Model, grid: &Grid) -> bool {
+    model.projection.space != model.space && grid.axes() == 1 && grid.listed.is_none()
+}
+
 /// The grid points of `lane` that are lower than all their neighbours, best first.
 fn basins(problem: &Problem, workspace: &Workspace, lane: usize) -> Vec<usize> {
     let grid = &problem.grid;
@@ -274,6 +282,16 @@ fn basins(problem: &Problem, workspace: &Workspace, lane: usize) -> Vec<usize> {
     };
     found.sort_by(|&a, &b| residual(a).total_cmp(&residual(b)).then(a.cmp(&b)));
     found.truncate(MOST_BASINS);
+    if ends_are_tried(problem.model, grid)
+        && let Some(&best) = found.first()
+    {
+        let level = PLAUSIBLE * residual(best);
+        for end in [0, grid.points() - 1] {
+            if !found.contains(&end) && residual(end) <= level && found.len() < MOST_BASINS {
+                found.push(end);
+            }
+        }
+    }
     found
 }
 

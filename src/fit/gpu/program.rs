@@ -6,7 +6,7 @@ use super::algebra::{column_sizes, normal_equations, orthogonalisation, row_inpu
 use crate::evaluate::wgsl::{Function, OPERATORS, literal};
 use crate::fit::model::{Coordinate, Model};
 use crate::fit::problem::Grid;
-use crate::fit::search::MOST_BASINS;
+use crate::fit::search::{MOST_BASINS, PLAUSIBLE, ends_are_tried};
 use crate::fit::{Loss, Space};
 use std::fmt::Write;
 
@@ -146,6 +146,7 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
         ("POINTS", layout.points),
         ("GRID_STRIDE", layout.grid_stride),
         ("MOST_BASINS", MOST_BASINS),
+        ("ENDS", usize::from(ends_are_tried(model, grid))),
         ("BASIN_WORDS", layout.basin_words()),
         ("RESULT_WORDS", layout.result_words()),
         ("WORKGROUP", WORKGROUP as usize),
@@ -161,6 +162,7 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
     let _ = writeln!(text, "const HUBER: bool = {huber};");
     let _ = writeln!(text, "const CLOSED_FORM: bool = {};", model.is_closed_form() && !huber);
     let _ = writeln!(text, "const OUTLIER_CURVATURE: f32 = {OUTLIER_CURVATURE:?};");
+    let _ = writeln!(text, "const PLAUSIBLE: f32 = {PLAUSIBLE:?};");
     let _ = writeln!(text, "// The objective of a point that cannot be evaluated.\nconst REFUSED: f32 = 3e38;");
     text
 }
