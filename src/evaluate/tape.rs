@@ -241,19 +241,9 @@ fn run_generic<const SET: u8>(
         // Target and operands are different registers: split the file around the target.
         let (below, rest) = registers.split_at_mut(target);
         let (result, above) = rest.split_at_mut(BLOCK);
-        let operand = |source: Source| match source {
-            Source::Uniform(u) => Operand::Uniform(&uniforms[u as usize]),
-            Source::Input(k) => Operand::Block(&inputs[k as usize * stride + offset..][..length]),
-            Source::Register(r) => {
-                let start = r as usize * BLOCK;
-                Operand::Block(if start < target {
-                    &below[start..][..length]
-                } else {
-                    &above[start - target - BLOCK..][..length]
-                })
-            }
-        };
-        apply::<SET>(operation.operator, &mut result[..length], operand(operation.a), operand(operation.b));
+        let files = Files { uniforms, inputs, stride, offset, length, below, above, target };
+        let (a, b) = (files.operand(operation.a), files.operand(operation.b));
+        apply::<SET>(operation.operator, &mut result[..length], a, b);
     }
 }
 
@@ -264,6 +254,34 @@ kernel!(
 #[inline(always)]
 fn apply_uniform_generic<const SET: u8>(operator: Operator, result: &mut Lane, a: &Lane, b: &Lane) {
     apply::<SET>(operator, result, Operand::Block(a), Operand::Block(b));
+}
+
+/// Where an operation finds its operands: the register file is split around the target.
+struct Files<'a> {
+    uniforms: &'a [Lane],
+    inputs: &'a [f64],
+    stride: usize,
+    offset: usize,
+    length: usize,
+    below: &'a [f64],
+    above: &'a [f64],
+    target: usize,
+}
+
+impl<'a> Files<'a> {
+    #[inline(always)]
+    fn operand(&self, source: Source) -> Operand<'a> {
+        match source {
+            Source::Uniform(u) => Operand::Uniform(&self.uniforms[u as usize]),
+            Source::Input(k) => Operand::Block(&self.inputs[k as usize * self.stride + self.offset..][..self.length]),
+            Source::Register(r) => {
+                let start = r as usize * BLOCK;
+                let file =
+                    if start < self.target { &self.below[start..] } else { &self.above[start - self.target - BLOCK..] };
+                Operand::Block(&file[..self.length])
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -17,27 +17,36 @@ pub struct Cpu;
 impl Backend for Cpu {
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
         let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
-        let parts: Vec<Vec<Proposals>> = tasks
+        let parts: Vec<Proposals> = tasks
             .par_iter()
             .map_init(Workspace::default, |workspace, &first| {
                 let curves = first..problem.len().min(first + CURVES_PER_TASK);
-                let mut found = vec![Proposals::default(); curves.len()];
-                for pack in packs(problem, curves.filter(|&curve| problem.status[curve].is_none()).collect()) {
-                    let mut proposals = Proposals { offsets: vec![0], coordinates: Vec::new() };
-                    search(problem, &pack, workspace, &mut proposals);
+                let open: Vec<usize> = curves.clone().filter(|&curve| problem.status[curve].is_none()).collect();
+                let mut found = Proposals { offsets: vec![0], coordinates: Vec::new() };
+                // Where a curve's proposals stand among those found, which are in the order of the packs.
+                let mut places = vec![0..0; curves.len()];
+                for pack in packs(problem, open) {
+                    let known = found.offsets.len() - 1;
+                    search(problem, &pack, workspace, &mut found);
                     for (position, &curve) in pack.iter().enumerate() {
-                        let range = proposals.offsets[position] * problem.model.len()
-                            ..proposals.offsets[position + 1] * problem.model.len();
-                        found[curve - first].coordinates = proposals.coordinates[range].to_vec();
+                        let at = known + position;
+                        places[curve - first] = found.offsets[at]..found.offsets[at + 1];
                     }
                 }
-                found
+                let p = problem.model.len();
+                let mut ordered = Proposals { offsets: Vec::with_capacity(curves.len()), coordinates: Vec::new() };
+                for place in places {
+                    ordered.coordinates.extend_from_slice(&found.coordinates[place.start * p..place.end * p]);
+                    ordered.offsets.push(ordered.coordinates.len() / p);
+                }
+                ordered
             })
             .collect();
         let mut all = Proposals { offsets: vec![0], coordinates: Vec::new() };
-        for part in parts.into_iter().flatten() {
+        for part in parts {
+            let known = all.offsets[all.offsets.len() - 1];
+            all.offsets.extend(part.offsets.iter().map(|offset| known + offset));
             all.coordinates.extend(part.coordinates);
-            all.offsets.push(all.coordinates.len() / problem.model.len());
         }
         Ok(all)
     }

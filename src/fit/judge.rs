@@ -373,7 +373,7 @@ fn evaluate_generic<const SET: u8>(
         if second_order {
             for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
                 let product = super::lanes::dot::<SET>(output(1 + p + slot), &pull[..length]);
-                add(&mut into.second[position], each(|i| -product[i]));
+                add(&mut into.second[position], each!(|i| -product[i]));
             }
         }
     }
@@ -381,7 +381,7 @@ fn evaluate_generic<const SET: u8>(
 
 #[inline(always)]
 fn add(sum: &mut Lane, part: Lane) {
-    *sum = each(|i| sum[i] + part[i]);
+    *sum = each!(|i| sum[i] + part[i]);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -412,12 +412,12 @@ fn descend_generic<const SET: u8>(
     let curves: Vec<usize> = pack.iter().map(|start| start.curve).collect();
     workspace.gathered.gather(problem, &curves);
     let mut z: Vec<Lane> =
-        (0..p).map(|j| each(|lane| proposals.coordinates[lane_start(lane).proposal * p + j])).collect();
-    let bound = |bounds: &[f64], j: usize| each(|lane| bounds[lane_start(lane).curve * p + j]);
+        (0..p).map(|j| each!(|lane| proposals.coordinates[lane_start(lane).proposal * p + j])).collect();
+    let bound = |bounds: &[f64], j: usize| each!(|lane| bounds[lane_start(lane).curve * p + j]);
     let lower: Vec<Lane> = (0..p).map(|j| bound(&problem.lower, j)).collect();
     let upper: Vec<Lane> = (0..p).map(|j| bound(&problem.upper, j)).collect();
     for j in 0..p {
-        z[j] = each(|i| z[j][i].max(lower[j][i]).min(upper[j][i]));
+        z[j] = each!(|i| z[j][i].max(lower[j][i]).min(upper[j][i]));
     }
     let mut here = Evaluation::new(p);
     let mut there = Evaluation::new(p);
@@ -441,7 +441,7 @@ fn descend_generic<const SET: u8>(
         // Begin with a zone that holds most residuals and narrow it: a narrow zone far from the optimum holds too few
         // points to show any curvature (Madsen and Nielsen 1993 solve L1 problems so).
         let counts = counts(&workspace.gathered);
-        *zone = each(|i| {
+        *zone = each!(|i| {
             let wide = 2.0 * (here.squares[i] / counts[i]).sqrt();
             if wide > delta { wide } else { delta }
         });
@@ -457,7 +457,7 @@ fn descend_generic<const SET: u8>(
         if let (Loss::Huber { delta }, LaneLoss::Huber(zone)) = (problem.loss, &mut loss)
             && narrow.contains(&true)
         {
-            *zone = each(|i| if narrow[i] { (zone[i] * 0.25).max(delta) } else { zone[i] });
+            *zone = each!(|i| if narrow[i] { (zone[i] * 0.25).max(delta) } else { zone[i] });
             evaluate::<SET>(problem, &loss, &model.programs.slope, &z, workspace, &mut there);
             here.accept(&there, &narrow);
             second_known = std::array::from_fn(|i| second_known[i] && !narrow[i]);
@@ -482,7 +482,7 @@ fn descend_generic<const SET: u8>(
             .map(|j| {
                 let (gauss, outer) = (here.gauss[at(j, j)], here.robust[at(j, j)]);
                 let searched = model.projection.nonlinear.contains(&j);
-                each(|i| {
+                each!(|i| {
                     let own = if gauss[i] + outer[i] > 0.0 { 1.0 / (gauss[i] + outer[i]).sqrt() } else { 0.0 };
                     // A damped step is of the size of the residuals, in units of the scale: where a searched parameter has
                     // lost its influence (a sharpness below the distance of the points) that would throw it across its box.
@@ -495,7 +495,7 @@ fn descend_generic<const SET: u8>(
             for j in 0..p {
                 for k in 0..=j {
                     let (gauss, outer, second) = (here.gauss[at(j, k)], here.robust[at(j, k)], here.second[at(j, k)]);
-                    matrix[at(j, k)] = each(|i| {
+                    matrix[at(j, k)] = each!(|i| {
                         let newton = mode[i] == Mode::Newton;
                         let share = if newton { 0.0 } else { (30.0 * damping[i]).min(1.0) };
                         let curvature = gauss[i] + share * outer[i] + if newton { second[i] } else { 0.0 };
@@ -511,7 +511,7 @@ fn descend_generic<const SET: u8>(
                         if free { curvature * scale[j][i] * scale[k][i] + diagonal } else { unit }
                     });
                 }
-                step[j] = each(|i| if held[j][i] { 0.0 } else { here.descent[j][i] * scale[j][i] });
+                step[j] = each!(|i| if held[j][i] { 0.0 } else { here.descent[j][i] * scale[j][i] });
             }
             let least = factorise::<SET>(&mut matrix, p, 0.0);
             let mut retry = false;
@@ -534,7 +534,7 @@ fn descend_generic<const SET: u8>(
         solve_upper::<SET>(&matrix, &mut step);
         let mut promised = [0.0; LANES];
         for (step, slope) in step.iter().zip(&slope) {
-            promised = each(|i| promised[i] + 0.5 * step[i] * (damping[i] * step[i] + slope[i]));
+            promised = each!(|i| promised[i] + 0.5 * step[i] * (damping[i] * step[i] + slope[i]));
         }
         let shrink = shrink(problem, &step, &scale, &z, &lower, &upper);
         let mut relative = [0.0f64; LANES];
@@ -550,6 +550,19 @@ fn descend_generic<const SET: u8>(
                 let share = (trial[j][i] - z[j][i]).abs() / unit.max(f64::MIN_POSITIVE);
                 relative[i] = if share > relative[i] || share.is_nan() { share } else { relative[i] };
             }
+        }
+        // A step this small needs no evaluation: its end is the minimum, and what it changes is below the rounding.
+        for i in 0..LANES {
+            if mode[i] == Mode::Newton && relative[i] <= STEP_TOLERANCE {
+                converged[i] = true;
+                mode[i] = Mode::Done;
+                for j in 0..p {
+                    z[j][i] = trial[j][i];
+                }
+            }
+        }
+        if mode.iter().all(|&mode| mode == Mode::Done) {
+            break;
         }
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
             let damped = std::array::from_fn(|i| mode[i] == Mode::Damped);
@@ -595,11 +608,7 @@ fn descend_generic<const SET: u8>(
                 Mode::Newton => {
                     let smaller = norm(&there, &scale, &held, i) <= norm(&here, &scale, &held, i);
                     let sane = there.objective[i] <= here.objective[i] * (1.0 + 1e-6) + f64::MIN_POSITIVE;
-                    if relative[i] <= STEP_TOLERANCE && there.objective[i].is_finite() {
-                        take[i] = smaller;
-                        converged[i] = true;
-                        mode[i] = Mode::Done;
-                    } else if smaller && sane || there.objective[i] < here.objective[i] * (1.0 - 1e-3) {
+                    if smaller && sane || there.objective[i] < here.objective[i] * (1.0 - 1e-3) {
                         take[i] = true;
                     } else {
                         mode[i] = Mode::Damped;
@@ -617,7 +626,7 @@ fn descend_generic<const SET: u8>(
             }
         }
         for j in 0..p {
-            z[j] = each(|i| if take[i] { trial[j][i] } else { z[j][i] });
+            z[j] = each!(|i| if take[i] { trial[j][i] } else { z[j][i] });
         }
         here.accept(&there, &take);
     }
@@ -675,7 +684,7 @@ fn follow_valley<const SET: u8>(
         let goal = &mut goal[block.clone()];
         goal.copy_from_slice(output(0));
         for j in 0..model.len() {
-            let step = each(|i| trial[j][i] - z[j][i]);
+            let step = each!(|i| trial[j][i] - z[j][i]);
             for (goal, slope) in goal.chunks_exact_mut(LANES).zip(output(1 + j).chunks_exact(LANES)) {
                 for i in 0..LANES {
                     goal[i] = fused::<SET>(slope[i], step[i], goal[i]);
@@ -714,7 +723,7 @@ fn follow_valley<const SET: u8>(
     let scale: Vec<Lane> = (0..count)
         .map(|l| {
             let norm = super::lanes::dot::<SET>(column(l), column(l));
-            each(|i| if norm[i] > 0.0 { 1.0 / norm[i].sqrt() } else { 0.0 })
+            each!(|i| if norm[i] > 0.0 { 1.0 / norm[i].sqrt() } else { 0.0 })
         })
         .collect();
     let mut gram = vec![[0.0; LANES]; triangle(count)];
@@ -722,10 +731,10 @@ fn follow_valley<const SET: u8>(
     for l in 0..count {
         for m in 0..=l {
             let product = super::lanes::dot::<SET>(column(l), column(m));
-            gram[at(l, m)] = each(|i| product[i] * scale[l][i] * scale[m][i]);
+            gram[at(l, m)] = each!(|i| product[i] * scale[l][i] * scale[m][i]);
         }
         let product = super::lanes::dot::<SET>(column(l), goal);
-        solution[l] = each(|i| product[i] * scale[l][i]);
+        solution[l] = each!(|i| product[i] * scale[l][i]);
     }
     let least = factorise::<SET>(&mut gram, count, SINGULAR);
     solve_lower::<SET>(&gram, &mut solution);
@@ -778,9 +787,9 @@ fn response_size<const SET: u8>(problem: &Problem, gathered: &Gathered) -> Lane 
     let mut sum = [0.0; LANES];
     for (t, w) in gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES)) {
         let unit = if problem.model.space == Space::Log { 1.0 } else { 0.0 };
-        sum = each(|i| fused::<SET>(w[i], t[i] * t[i] + unit, sum[i]));
+        sum = each!(|i| fused::<SET>(w[i], t[i] * t[i] + unit, sum[i]));
     }
-    each(|i| sum[i].sqrt())
+    each!(|i| sum[i].sqrt())
 }
 
 /// Points used, per lane.
@@ -788,7 +797,7 @@ fn response_size<const SET: u8>(problem: &Problem, gathered: &Gathered) -> Lane 
 fn counts(gathered: &Gathered) -> Lane {
     let mut counts = [0.0; LANES];
     for w in gathered.weight[..gathered.stride].chunks_exact(LANES) {
-        counts = each(|i| counts[i] + if w[i] > 0.0 { 1.0 } else { 0.0 });
+        counts = each!(|i| counts[i] + if w[i] > 0.0 { 1.0 } else { 0.0 });
     }
     counts
 }
@@ -812,10 +821,10 @@ fn lift_floor<const SET: u8>(
     let gathered = &workspace.gathered;
     let (mut sum, mut weight) = ([0.0; LANES], [0.0; LANES]);
     for (t, w) in gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES)) {
-        sum = each(|i| sum[i] + w[i] * t[i]);
-        weight = each(|i| weight[i] + w[i]);
+        sum = each!(|i| sum[i] + w[i] * t[i]);
+        weight = each!(|i| weight[i] + w[i]);
     }
-    let level = each(|i| elementary::exp::<SET>(sum[i] / weight[i]));
+    let level = each!(|i| elementary::exp::<SET>(sum[i] / weight[i]));
     let original = z.to_vec();
     let mut there = here.clone();
     for share in [0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999] {
@@ -825,7 +834,7 @@ fn lift_floor<const SET: u8>(
         }
         for &j in &model.amplitudes {
             let goal = if j == floor { level } else { [0.0; LANES] };
-            z[j] = each(|i| {
+            z[j] = each!(|i| {
                 if missing[i] {
                     (original[j][i] + share * (goal[i] - original[j][i])).min(upper[j][i])
                 } else {
@@ -857,7 +866,7 @@ fn describe_generic<const SET: u8>(
     let end = |lane: usize| &pack[lane.min(pack.len() - 1)];
     let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
     workspace.gathered.gather(problem, &curves);
-    let z: Vec<Lane> = (0..p).map(|j| each(|lane| end(lane).z[j])).collect();
+    let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
     let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
     evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
@@ -868,10 +877,10 @@ fn describe_generic<const SET: u8>(
     // Pinned parameters leave the system: unit row and column.
     let free = |j: usize, i: usize| end(i).pinned >> j & 1 == 0;
     let curvature: Vec<Lane> = (0..triangle(p))
-        .map(|k| each(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
+        .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
     let (inverse, _) = inverse::<SET>(&curvature, p, &free);
-    let full: Vec<Lane> = (0..triangle(p)).map(|k| each(|i| here.gauss[k][i] + here.robust[k][i])).collect();
+    let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
     let (_, least) = self::inverse::<SET>(&full, p, &free);
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, p, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, p, &free);
@@ -928,13 +937,13 @@ fn total_squares<const SET: u8>(gathered: &Gathered) -> Lane {
     let rows = || gathered.response[..gathered.stride].chunks_exact(LANES).zip(gathered.weight.chunks_exact(LANES));
     let (mut sum, mut weight) = ([0.0; LANES], [0.0; LANES]);
     for (t, w) in rows() {
-        sum = each(|i| fused::<SET>(w[i], t[i], sum[i]));
-        weight = each(|i| weight[i] + w[i]);
+        sum = each!(|i| fused::<SET>(w[i], t[i], sum[i]));
+        weight = each!(|i| weight[i] + w[i]);
     }
-    let mean = each(|i| sum[i] / weight[i]);
+    let mean = each!(|i| sum[i] / weight[i]);
     let mut total = [0.0; LANES];
     for (t, w) in rows() {
-        total = each(|i| fused::<SET>(w[i] * (t[i] - mean[i]), t[i] - mean[i], total[i]));
+        total = each!(|i| fused::<SET>(w[i] * (t[i] - mean[i]), t[i] - mean[i], total[i]));
     }
     total
 }
@@ -948,11 +957,11 @@ fn weighted_squares<const SET: u8>(
     workspace: &mut Workspace,
 ) -> Lane {
     if problem.loss == Loss::Squares {
-        return each(|i| 2.0 * here.objective[i]);
+        return each!(|i| 2.0 * here.objective[i]);
     }
     let mut evaluation = Evaluation::new(problem.model.len());
     evaluate::<SET>(problem, &LaneLoss::Squares, &problem.model.programs.slope, z, workspace, &mut evaluation);
-    each(|i| 2.0 * evaluation.objective[i])
+    each!(|i| 2.0 * evaluation.objective[i])
 }
 
 /// Decoded parameters and how they depend on the coordinates: θ_j = plain_j K_j.
@@ -967,17 +976,17 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
     let model = problem.model;
     let p = model.len();
     let programs = &model.programs;
-    let plain: Vec<Lane> = (0..p).map(|j| each(|i| model.coordinates[j].decode(z[j][i]))).collect();
-    let slope: Vec<Lane> = (0..p).map(|j| each(|i| model.coordinates[j].slope(plain[j][i]))).collect();
+    let plain: Vec<Lane> = (0..p).map(|j| each!(|i| model.coordinates[j].decode(z[j][i]))).collect();
+    let slope: Vec<Lane> = (0..p).map(|j| each!(|i| model.coordinates[j].slope(plain[j][i]))).collect();
     let inputs = model.inputs.len();
     let centres: Vec<f64> = (0..inputs)
-        .flat_map(|k| each(|lane| problem.centres[pack[lane.min(pack.len() - 1)].curve * inputs + k]))
+        .flat_map(|k| each!(|lane| problem.centres[pack[lane.min(pack.len() - 1)].curve * inputs + k]))
         .collect();
     programs.scale.prepare::<SET>(&mut workspace.scratch, &plain);
     programs.scale.run::<SET>(&mut workspace.scratch, &centres, LANES, 0, 1);
     let output = |slot: usize| {
         let values = programs.scale.output(slot, &workspace.scratch, &centres, LANES, 0, 1);
-        each(|i| values[i])
+        each!(|i| values[i])
     };
     let mut scale = vec![[1.0; LANES]; p];
     let mut slopes = vec![[0.0; LANES]; p * p];
@@ -985,27 +994,27 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
         scale[j] = output(position);
     }
     for j in 0..p {
-        slopes[j * p + j] = each(|i| slope[j][i] * scale[j][i]);
+        slopes[j * p + j] = each!(|i| slope[j][i] * scale[j][i]);
     }
     for (slot, &(position, i)) in programs.scale_slopes.iter().enumerate() {
         let j = programs.scaled[position];
         let derivative = output(programs.scaled.len() + slot);
         let known = slopes[j * p + i];
-        slopes[j * p + i] = each(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
+        slopes[j * p + i] = each!(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
     }
-    Decoded { theta: (0..p).map(|j| each(|i| plain[j][i] * scale[j][i])).collect(), slopes }
+    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i])).collect(), slopes }
 }
 
 /// The inverse of a packed symmetric matrix over the free coordinates, and the smallest scaled pivot.
 #[inline(always)]
 fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize) -> bool) -> (Vec<Lane>, Lane) {
     let scale: Vec<Lane> = (0..p)
-        .map(|j| each(|i| if matrix[at(j, j)][i] > 0.0 { 1.0 / matrix[at(j, j)][i].sqrt() } else { 0.0 }))
+        .map(|j| each!(|i| if matrix[at(j, j)][i] > 0.0 { 1.0 / matrix[at(j, j)][i].sqrt() } else { 0.0 }))
         .collect();
     let mut factor = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            factor[at(j, k)] = each(|i| match free(j, i) && free(k, i) {
+            factor[at(j, k)] = each!(|i| match free(j, i) && free(k, i) {
                 true => matrix[at(j, k)][i] * scale[j][i] * scale[k][i],
                 false => f64::from(u8::from(j == k)),
             });
@@ -1021,7 +1030,7 @@ fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize
         solve_upper::<SET>(&factor, &mut column);
         for j in k..p {
             inverse[at(j, k)] =
-                each(|i| if free(j, i) && free(k, i) { column[j][i] * scale[j][i] * scale[k][i] } else { 0.0 });
+                each!(|i| if free(j, i) && free(k, i) { column[j][i] * scale[j][i] * scale[k][i] } else { 0.0 });
         }
     }
     (inverse, least)
@@ -1041,7 +1050,7 @@ fn spread_to_parameters<const SET: u8>(
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (slope, part) = (decoded.slopes[j * p + m], inverse[pair(m, k)]);
-                sum = each(|i| if free(j, i) { fused::<SET>(slope[i], part[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| if free(j, i) { fused::<SET>(slope[i], part[i], sum[i]) } else { 0.0 });
             }
             half[j * p + k] = sum;
         }
@@ -1052,7 +1061,7 @@ fn spread_to_parameters<const SET: u8>(
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (part, slope) = (half[j * p + m], decoded.slopes[k * p + m]);
-                sum = each(|i| if free(k, i) { fused::<SET>(part[i], slope[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| if free(k, i) { fused::<SET>(part[i], slope[i], sum[i]) } else { 0.0 });
             }
             result[at(j, k)] = sum;
         }
@@ -1078,7 +1087,7 @@ fn condition<const SET: u8>(
     let mut half = vec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
-            half[j * p + k] = each(|i| {
+            half[j * p + k] = each!(|i| {
                 let mut sum = 0.0;
                 for m in 0..p {
                     sum += gauss[pair(j, m)][i] * inverse_slope(m, k, i);
@@ -1090,7 +1099,7 @@ fn condition<const SET: u8>(
     let mut gram = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            gram[at(j, k)] = each(|i| {
+            gram[at(j, k)] = each!(|i| {
                 let mut sum = 0.0;
                 for m in 0..p {
                     sum += inverse_slope(m, j, i) * half[m * p + k][i];
@@ -1099,24 +1108,28 @@ fn condition<const SET: u8>(
             });
         }
     }
-    let norms: Vec<Lane> = (0..p).map(|j| each(|i| gram[at(j, j)][i].sqrt())).collect();
+    let norms: Vec<Lane> = (0..p).map(|j| each!(|i| gram[at(j, j)][i].sqrt())).collect();
     let mut correlation = vec![[0.0; LANES]; triangle(p)];
     let mut precision = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.
             let unit = if j == k { 1.0 } else { 0.0 };
-            correlation[at(j, k)] =
-                each(|i| if free(j, i) && free(k, i) { gram[at(j, k)][i] / (norms[j][i] * norms[k][i]) } else { unit });
-            precision[at(j, k)] =
-                each(
-                    |i| if free(j, i) && free(k, i) { variance[at(j, k)][i] * norms[j][i] * norms[k][i] } else { unit },
-                );
+            correlation[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
+                gram[at(j, k)][i] / (norms[j][i] * norms[k][i])
+            } else {
+                unit
+            });
+            precision[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
+                variance[at(j, k)][i] * norms[j][i] * norms[k][i]
+            } else {
+                unit
+            });
         }
     }
     let largest = largest_eigenvalue::<SET>(&mut correlation, p);
     let smallest = largest_eigenvalue::<SET>(&mut precision, p);
-    each(|i| (largest[i] * smallest[i]).sqrt())
+    each!(|i| (largest[i] * smallest[i]).sqrt())
 }
 
 #[cfg(test)]
@@ -1272,7 +1285,7 @@ mod tests {
             let inputs = model.inputs.len();
             let z: Vec<Lane> = (0..model.len())
                 .map(|j| {
-                    each(|lane| {
+                    each!(|lane| {
                         let mut theta = truth[pack[lane]].clone();
                         if entry.name == "broken_power" {
                             theta[4] = 0.01;

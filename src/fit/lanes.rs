@@ -6,15 +6,18 @@ use super::problem::Problem;
 use crate::evaluate::elementary;
 use crate::evaluate::tape::{LANES, Lane};
 
-/// A value for every lane.
-#[inline(always)]
-pub fn each(f: impl Fn(usize) -> f64) -> Lane {
-    let mut lane = [0.0; LANES];
-    for (i, value) in lane.iter_mut().enumerate() {
-        *value = f(i);
-    }
-    lane
+/// `each!(|i| value)`: a value for every lane. A macro, because a closure that the compiler leaves out of line would lose
+/// the caller's vector instructions.
+macro_rules! each {
+    (|$i:ident| $value:expr) => {{
+        let mut lane = [0.0; $crate::evaluate::tape::LANES];
+        for $i in 0..$crate::evaluate::tape::LANES {
+            lane[$i] = $value;
+        }
+        lane
+    }};
 }
+pub(crate) use each;
 
 /// Position of row `i`, column `j ≤ i` in a packed lower triangle.
 #[inline(always)]
@@ -52,7 +55,7 @@ pub fn dot<const SET: u8>(a: &[f64], b: &[f64]) -> Lane {
             sums[0][i] = elementary::fused::<SET>(a[i], b[i], sums[0][i]);
         }
     }
-    each(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
+    each!(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
 }
 
 /// Factorises packed lower triangles in place, `A = L Lᵀ`, with 1/L_jj on the diagonal. A pivot at or below
@@ -64,10 +67,10 @@ pub fn factorise<const SET: u8>(a: &mut [Lane], p: usize, smallest: f64) -> Lane
         let mut pivot = a[at(j, j)];
         for k in 0..j {
             let l = a[at(j, k)];
-            pivot = each(|i| elementary::fused::<SET>(-l[i], l[i], pivot[i]));
+            pivot = each!(|i| elementary::fused::<SET>(-l[i], l[i], pivot[i]));
         }
         // A NaN pivot compares false and so is dropped as well.
-        least = each(|i| {
+        least = each!(|i| {
             if pivot[i] < least[i] {
                 pivot[i]
             } else if pivot[i].is_nan() {
@@ -76,15 +79,15 @@ pub fn factorise<const SET: u8>(a: &mut [Lane], p: usize, smallest: f64) -> Lane
                 least[i]
             }
         });
-        let inverse = each(|i| if pivot[i] > smallest { 1.0 / pivot[i].sqrt() } else { 0.0 });
+        let inverse = each!(|i| if pivot[i] > smallest { 1.0 / pivot[i].sqrt() } else { 0.0 });
         a[at(j, j)] = inverse;
         for row in j + 1..p {
             let mut value = a[at(row, j)];
             for k in 0..j {
                 let (x, y) = (a[at(row, k)], a[at(j, k)]);
-                value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
+                value = each!(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
             }
-            a[at(row, j)] = each(|i| value[i] * inverse[i]);
+            a[at(row, j)] = each!(|i| value[i] * inverse[i]);
         }
     }
     least
@@ -97,9 +100,9 @@ pub fn solve_lower<const SET: u8>(l: &[Lane], b: &mut [Lane]) {
         let mut value = b[j];
         for k in 0..j {
             let (x, y) = (l[at(j, k)], b[k]);
-            value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
+            value = each!(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
         }
-        b[j] = each(|i| value[i] * l[at(j, j)][i]);
+        b[j] = each!(|i| value[i] * l[at(j, j)][i]);
     }
 }
 
@@ -110,9 +113,9 @@ pub fn solve_upper<const SET: u8>(l: &[Lane], b: &mut [Lane]) {
         let mut value = b[j];
         for k in j + 1..b.len() {
             let (x, y) = (l[at(k, j)], b[k]);
-            value = each(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
+            value = each!(|i| elementary::fused::<SET>(-x[i], y[i], value[i]));
         }
-        b[j] = each(|i| value[i] * l[at(j, j)][i]);
+        b[j] = each!(|i| value[i] * l[at(j, j)][i]);
     }
 }
 
@@ -124,26 +127,31 @@ pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
         for q in 1..p {
             for r in 0..q {
                 let (aqq, arr, aqr) = (a[at(q, q)], a[at(r, r)], a[at(q, r)]);
-                let t = each(|i| {
+                let t = each!(|i| {
                     let theta = (aqq[i] - arr[i]) / (2.0 * aqr[i]);
                     let t = 1.0 / (theta.abs() + elementary::fused::<SET>(theta, theta, 1.0).sqrt());
                     let t = if theta < 0.0 { -t } else { t };
                     if aqr[i] == 0.0 { 0.0 } else { t }
                 });
-                let c = each(|i| 1.0 / elementary::fused::<SET>(t[i], t[i], 1.0).sqrt());
-                let s = each(|i| t[i] * c[i]);
-                a[at(r, r)] = each(|i| elementary::fused::<SET>(-t[i], aqr[i], arr[i]));
-                a[at(q, q)] = each(|i| elementary::fused::<SET>(t[i], aqr[i], aqq[i]));
+                let c = each!(|i| 1.0 / elementary::fused::<SET>(t[i], t[i], 1.0).sqrt());
+                let s = each!(|i| t[i] * c[i]);
+                a[at(r, r)] = each!(|i| elementary::fused::<SET>(-t[i], aqr[i], arr[i]));
+                a[at(q, q)] = each!(|i| elementary::fused::<SET>(t[i], aqr[i], aqq[i]));
                 a[at(q, r)] = [0.0; LANES];
                 for k in (0..p).filter(|&k| k != q && k != r) {
                     let (kr, kq) = (a[pair(k, r)], a[pair(k, q)]);
-                    a[pair(k, r)] = each(|i| c[i] * kr[i] - s[i] * kq[i]);
-                    a[pair(k, q)] = each(|i| s[i] * kr[i] + c[i] * kq[i]);
+                    a[pair(k, r)] = each!(|i| c[i] * kr[i] - s[i] * kq[i]);
+                    a[pair(k, q)] = each!(|i| s[i] * kr[i] + c[i] * kq[i]);
                 }
             }
         }
     }
-    (0..p).map(|j| a[at(j, j)]).reduce(|x, y| each(|i| x[i].max(y[i]))).unwrap_or([0.0; LANES])
+    let mut largest = [0.0; LANES];
+    for j in 0..p {
+        let own = a[at(j, j)];
+        largest = each!(|i| if own[i] > largest[i] { own[i] } else { largest[i] });
+    }
+    largest
 }
 
 /// Up to eight curves of a problem, points interleaved: value `point * LANES + lane`.
@@ -222,10 +230,10 @@ mod tests {
         let mut a: Vec<Lane> = Vec::new();
         for i in 0..4 {
             for j in 0..=i {
-                a.push(each(|lane| matrix(lane)[i][j]));
+                a.push(each!(|lane| matrix(lane)[i][j]));
             }
         }
-        let mut b: Vec<Lane> = (0..4).map(|i| each(|lane| (i + lane) as f64)).collect();
+        let mut b: Vec<Lane> = (0..4).map(|i| each!(|lane| (i + lane) as f64)).collect();
         factorise::<FUSED>(&mut a, 4, 0.0);
         solve_lower::<FUSED>(&a, &mut b);
         solve_upper::<FUSED>(&a, &mut b);
@@ -242,7 +250,7 @@ mod tests {
         let mut a: Vec<Lane> = Vec::new();
         for i in 0..4 {
             for j in 0..=i {
-                a.push(each(|lane| matrix(lane)[i][j]));
+                a.push(each!(|lane| matrix(lane)[i][j]));
             }
         }
         let found = largest_eigenvalue::<FUSED>(&mut a, 4);

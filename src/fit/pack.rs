@@ -63,6 +63,8 @@ pub struct Plan {
     /// Cells per axis and listed points, the same for every curve.
     cells: Vec<usize>,
     listed: Option<Vec<u16>>,
+    /// Values of every axis whose role asks for no range: the same for every curve, in the projection's coordinates.
+    fixed_axes: Vec<Option<Vec<f64>>>,
 }
 
 /// A packed batch and what was left out on the way.
@@ -143,7 +145,21 @@ impl Plan {
             columns.iter().position(|column| column == name).expect("the pipeline reads every column that a law uses")
         };
         let (cells, listed) = lattice(&model, &controls);
+        let fixed_axes = model
+            .projection
+            .nonlinear
+            .iter()
+            .zip(&cells)
+            .map(|(&j, &cells)| {
+                let shared = model.roles[j].subject().is_none();
+                let values =
+                    if shared { axis_values(&controls[j], model.roles[j].span(NO_RANGE), cells) } else { None };
+                let coordinate = model.projection.coordinates[j];
+                values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
+            })
+            .collect();
         Ok(Plan {
+            fixed_axes,
             columns: law.columns.iter().map(position).collect(),
             derive,
             subjects,
@@ -187,11 +203,18 @@ impl Plan {
         problem.offsets.push(0);
         let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
         let mut subject_values = Vec::new();
+        let mut kept_rows = Vec::new();
+        // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
+        let clean = self.is_clean(&raw, &derived, weights.as_deref());
         for curve in 0..batch.len() {
             let start = packed.problem.response.len();
             let mut bad = false;
-            let mut kept_rows = Vec::new();
-            for row in batch.offsets[curve]..batch.offsets[curve + 1] {
+            kept_rows.clear();
+            let rows = batch.offsets[curve]..batch.offsets[curve + 1];
+            if clean {
+                kept_rows.extend(rows.clone());
+            }
+            for row in if clean { 0..0 } else { rows } {
                 match self.judge_row(row, &raw, &derived, &weights) {
                     Row::Good => kept_rows.push(row),
                     Row::Missing => packed.missing_rows += 1,
@@ -247,6 +270,16 @@ impl Plan {
                 Some(batch.columns[column].iter().zip(left_side).map(weight).collect())
             }
         }
+    }
+
+    /// Whether every row of the batch is good.
+    fn is_clean(&self, raw: &[&[f64]], derived: &[Vec<f64>], weights: Option<&[f64]>) -> bool {
+        // x · 0 is zero for finite x and NaN else; sums of it vectorise where `all` would branch.
+        let finite =
+            |values: &[f64]| values.chunks(4096).all(|part| part.iter().map(|value| value * 0.0).sum::<f64>() == 0.0);
+        raw.iter().all(|column| finite(column))
+            && derived[..=self.model.inputs.len()].iter().all(|column| finite(column))
+            && weights.is_none_or(|weights| finite(weights) && weights.iter().all(|&weight| weight > 0.0))
     }
 
     #[inline(always)]
@@ -333,9 +366,15 @@ impl Plan {
             let coordinate = model.projection.coordinates[j];
             let cells = self.cells[axis];
             let first = problem.grid.values.len();
-            match axis_values(&self.controls[j], spans[j], cells) {
-                Some(values) => problem.grid.values.extend(values.into_iter().map(|theta| coordinate.encode(theta))),
-                None => no_box = true,
+            let own = || axis_values(&self.controls[j], spans[j], cells);
+            match &self.fixed_axes[axis] {
+                Some(values) => problem.grid.values.extend(values),
+                None => match own() {
+                    Some(values) => {
+                        problem.grid.values.extend(values.into_iter().map(|theta| coordinate.encode(theta)))
+                    }
+                    None => no_box = true,
+                },
             }
             problem.grid.values.resize(first + cells, 0.0);
             no_box |= problem.grid.values[first..].iter().any(|value| !value.is_finite());

@@ -65,23 +65,31 @@ fn search_generic<const SET: u8>(
 #[inline(always)]
 fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     let Workspace { gathered, root_weight, target, .. } = workspace;
-    root_weight.clear();
-    target.clear();
-    let rows = gathered.response[..gathered.stride].iter().zip(&gathered.weight);
+    // Plain loops: an iterator's closure that is left out of line would lose the vector instructions.
+    let stride = gathered.stride;
+    root_weight.resize(stride, 0.0);
+    target.resize(stride, 0.0);
+    let (t, w) = (&gathered.response[..stride], &gathered.weight[..stride]);
     match (model.space, model.projection.space) {
         (Space::Log, Space::Linear) => {
             // w/y²: to first order the residual of the logarithm.
-            target.extend(rows.clone().map(|(&t, _)| elementary::exp::<SET>(t)));
-            root_weight.extend(rows.map(|(&t, &w)| w.sqrt() * elementary::exp::<SET>(-t)));
+            for i in 0..stride {
+                target[i] = elementary::exp::<SET>(t[i]);
+                root_weight[i] = w[i].sqrt() / target[i];
+            }
         }
         (Space::Linear, Space::Log) => {
             // Rows that have no logarithm stay out of the proxy; the exact objective sees them.
-            target.extend(rows.clone().map(|(&t, _)| if t > 0.0 { elementary::log::<SET>(t) } else { 0.0 }));
-            root_weight.extend(rows.map(|(&t, &w)| if t > 0.0 { w.sqrt() * t } else { 0.0 }));
+            for i in 0..stride {
+                target[i] = if t[i] > 0.0 { elementary::log::<SET>(t[i]) } else { 0.0 };
+                root_weight[i] = if t[i] > 0.0 { w[i].sqrt() * t[i] } else { 0.0 };
+            }
         }
         _ => {
-            target.extend(rows.clone().map(|(&t, _)| t));
-            root_weight.extend(rows.map(|(_, &w)| w.sqrt()));
+            for i in 0..stride {
+                target[i] = t[i];
+                root_weight[i] = w[i].sqrt();
+            }
         }
     }
     for (target, root) in target.iter_mut().zip(root_weight.iter()) {
@@ -180,7 +188,7 @@ fn fill_column<const SET: u8>(
     let tape = &model.programs.columns[column];
     let mut coordinates = vec![[0.0; LANES]; model.len()];
     for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
-        coordinates[j] = each(|lane| problem.grid.value(curves[lane.min(curves.len() - 1)], axis, position[axis]));
+        coordinates[j] = each!(|lane| problem.grid.value(curves[lane.min(curves.len() - 1)], axis, position[axis]));
     }
     tape.prepare::<SET>(scratch, &coordinates);
     for first in (0..gathered.points).step_by(POINTS) {
@@ -239,28 +247,28 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
         let (offset, target) = (linear, count);
         for i in 0..linear {
             let norm = gram[at(i, i)];
-            scale[i] = each(|k| if norm[k] > 0.0 { 1.0 / norm[k].sqrt() } else { 0.0 });
+            scale[i] = each!(|k| if norm[k] > 0.0 { 1.0 / norm[k].sqrt() } else { 0.0 });
             let (with_target, with_offset) = (gram[at(target, i)], gram[at(offset, i)]);
-            right[i] = each(|k| (with_target[k] - with_offset[k]) * scale[i][k]);
+            right[i] = each!(|k| (with_target[k] - with_offset[k]) * scale[i][k]);
             for j in 0..i {
                 let product = gram[at(i, j)];
-                factor[at(i, j)] = each(|k| product[k] * scale[i][k] * scale[j][k]);
+                factor[at(i, j)] = each!(|k| product[k] * scale[i][k] * scale[j][k]);
             }
-            factor[at(i, i)] = each(|k| if norm[k] > 0.0 { 1.0 } else { 0.0 });
+            factor[at(i, i)] = each!(|k| if norm[k] > 0.0 { 1.0 } else { 0.0 });
         }
         let (tt, to, oo) = (gram[at(target, target)], gram[at(target, offset)], gram[at(offset, offset)]);
-        let mut residual = each(|k| tt[k] - 2.0 * to[k] + oo[k]);
+        let mut residual = each!(|k| tt[k] - 2.0 * to[k] + oo[k]);
         factorise::<SET>(&mut factor, linear, DEPENDENT);
         solve_lower::<SET>(&factor, &mut right);
         for part in &right {
-            residual = each(|k| elementary::fused::<SET>(-part[k], part[k], residual[k]));
+            residual = each!(|k| elementary::fused::<SET>(-part[k], part[k], residual[k]));
         }
         solve_upper::<SET>(&factor, &mut right);
         for (part, scale) in right.iter().zip(&scale) {
-            workspace.solution.push(each(|k| part[k] * scale[k]));
+            workspace.solution.push(each!(|k| part[k] * scale[k]));
         }
         // Rounding may leave a perfect fit slightly negative; what is not finite never wins.
-        workspace.residual.push(each(|k| if residual[k].is_finite() { residual[k].max(0.0) } else { f64::INFINITY }));
+        workspace.residual.push(each!(|k| if residual[k].is_finite() { residual[k].max(0.0) } else { f64::INFINITY }));
     }
 }
 
