@@ -1,6 +1,6 @@
 //! The shipped binary on both backends: the answers are the same.
 
-use crate::support::{Folder, Table, command, relative, run, shared};
+use crate::support::{Column, Folder, Ran, SWEEP, SWEEP_FIT, Table, command, relative, run, shared};
 use libtest_mimic::Failed;
 use std::path::Path;
 use sweepfit::fit::gpu::Gpu;
@@ -28,6 +28,12 @@ fn compare(gpu: &Gpu, arguments: &[&str], parameters: &[&str]) -> Result<Table, 
     if ours.metadata.get("sweepfit.backend").is_none_or(|backend| !backend.contains("gpu")) {
         return Err(format!("the metadata do not say that a GPU searched: {:?}", ours.metadata).into());
     }
+    agree(&ours, &cpu, parameters)?;
+    Ok(ours)
+}
+
+/// Holds a table of fits against the CPU's.
+fn agree(ours: &Table, cpu: &Table, parameters: &[&str]) -> Result<(), Failed> {
     let (mut both, mut apart, mut failures) = (0, 0, Vec::new());
     for row in 0..cpu.rows.max(ours.rows) {
         let (a, b) = (&ours.texts("status")[row], &cpu.texts("status")[row]);
@@ -51,7 +57,7 @@ fn compare(gpu: &Gpu, arguments: &[&str], parameters: &[&str]) -> Result<Table, 
         let few: Vec<&String> = failures.iter().take(5).collect();
         return Err(format!("{apart} of {} curves apart ({both} converged twice): {few:#?}", cpu.rows).into());
     }
-    Ok(ours)
+    Ok(())
 }
 
 pub fn porian_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
@@ -98,12 +104,27 @@ pub fn a_ragged_sweep_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
     Ok(())
 }
 
+pub fn a_shifted_parameter_is_found_out(_: &Gpu) -> Result<(), Failed> {
+    let folder = Folder::new();
+    let arguments = [&[SWEEP], &SWEEP_FIT[..]].concat();
+    let fits = fit(&folder.file("fits.parquet"), &arguments, &["--backend", "cpu"])?;
+    agree(&fits, &fits, &["E", "A", "alpha"])?;
+    for name in ["alpha", "objective"] {
+        let mut shifted = fits.clone();
+        let Some(Column::Numbers(values)) = shifted.columns.get_mut(name) else { panic!("{name} is a number") };
+        values.iter_mut().for_each(|value| *value *= 1.0 + 2e-6);
+        if agree(&shifted, &fits, &["E", "A", "alpha"]).is_ok() {
+            return Err(format!("{name} shifted by 2e-6 passes").into());
+        }
+    }
+    Ok(())
+}
+
 pub fn an_adapter_of_another_name_is_refused_with_the_list(gpu: &Gpu) -> Result<(), Failed> {
     let folder = Folder::new();
     let out = folder.file("fits.parquet");
-    let arguments = ["fit", crate::support::SWEEP, "--backend", "gpu", "--adapter", "no such card", "-o", &out];
-    let ran: crate::support::Ran =
-        command(&arguments).args(crate::support::SWEEP_FIT).output().expect("the binary starts").into();
+    let arguments = ["fit", SWEEP, "--backend", "gpu", "--adapter", "no such card", "-o", &out];
+    let ran: Ran = command(&arguments).args(SWEEP_FIT).output().expect("the binary starts").into();
     let told = ran.stderr.contains("no adapter's name contains \"no such card\"; found:");
     if ran.code != 2 || !told || !ran.stderr.contains(&gpu.adapter().name) || !folder.names().is_empty() {
         return Err(format!("{ran:?}").into());
