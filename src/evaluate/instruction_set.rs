@@ -1,6 +1,6 @@
 //! Which vector instructions the processor has, asked once at run time, and the macro that compiles a kernel for each.
 //!
-//! A kernel is written once as an `#[inline(always)]` function over `const SET: u8`; [`kernel_versions!`] wraps it into
+//! A kernel is written once as an `#[inline(always)]` function over `const SET: u8`; `kernel!` wraps it into
 //! one function per instruction set and picks among them. So the shipped binary runs AVX-512 code where there is AVX-512.
 
 /// Instruction sets for which kernels are compiled.

@@ -1,4 +1,4 @@
-//! The fit: what is asked ([`Objective`]), what came out ([`Status`], [`judge::Verdict`]), and the stages between.
+//! The fit: what is asked ([`Objective`]), what came out ([`Status`], [`judge::Verdicts`]), and the stages between.
 //!
 //! [`model`] compiles a law for a space, [`pack`](problem) lays curves out for it, a [`Backend`] searches (and on a GPU
 //! refines), [`judge`] decides in f64 for every backend alike.
