@@ -499,13 +499,7 @@ fn descend_generic<const SET: u8>(
                         let newton = mode[i] == Mode::Newton;
                         let share = if newton { 0.0 } else { (30.0 * damping[i]).min(1.0) };
                         let curvature = gauss[i] + share * outer[i] + if newton { second[i] } else { 0.0 };
-                        let diagonal = if j != k {
-                            0.0
-                        } else if newton {
-                            0.0
-                        } else {
-                            damping[i]
-                        };
+                        let diagonal = if j != k || newton { 0.0 } else { damping[i] };
                         let free = !held[j][i] && !held[k][i];
                         let unit = if j == k { 1.0 } else { 0.0 };
                         if free { curvature * scale[j][i] * scale[k][i] + diagonal } else { unit }
