@@ -291,6 +291,7 @@ enum Operand<'a> {
 }
 
 #[inline(always)]
+#[expect(clippy::redundant_closure, reason = "a path to a generic function is not always inlined, a closure here is")]
 fn apply<const SET: u8>(operator: Operator, result: &mut [f64], a: Operand, b: Operand) {
     match operator {
         Operator::Square => map(result, a, |x| x * x),

@@ -10,7 +10,7 @@ use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
 use crate::evaluate::tape::{Tape, map_columns};
-use crate::formula::graph::Unary;
+use crate::formula::graph::{Binary, Id, Node, Unary};
 use crate::law::Law;
 use crate::law::role::{Range, Role, SIGNED_INNERMOST, Spacing, Span};
 
@@ -63,6 +63,8 @@ pub struct Plan {
     /// Cells per axis and listed points, the same for every curve.
     cells: Vec<usize>,
     listed: Option<Vec<u16>>,
+    /// Per input of the model: what stands for log 0 where the law takes a zero there.
+    zeros: Vec<Option<f64>>,
     /// Values of every axis whose role asks for no range: the same for every curve, in the projection's coordinates.
     fixed_axes: Vec<Option<Vec<f64>>>,
 }
@@ -158,7 +160,9 @@ impl Plan {
                 values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
             })
             .collect();
+        let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
         Ok(Plan {
+            zeros,
             fixed_axes,
             columns: law.columns.iter().map(position).collect(),
             derive,
@@ -180,7 +184,12 @@ impl Plan {
     pub fn pack(&self, batch: &CurveBatch) -> Packed<'_> {
         let model = &self.model;
         let raw: Vec<&[f64]> = self.columns.iter().map(|&column| batch.columns[column].as_slice()).collect();
-        let derived = map_columns(&self.derive, &raw, batch.rows());
+        let mut derived = map_columns(&self.derive, &raw, batch.rows());
+        for (column, zero) in derived[1..].iter_mut().zip(&self.zeros) {
+            if let Some(zero) = zero {
+                column.iter_mut().filter(|value| **value == f64::NEG_INFINITY).for_each(|value| *value = *zero);
+            }
+        }
         let weights = self.weights(batch, &derived[self.left_side]);
         let parameters = model.len();
         let mut problem = Problem {
@@ -330,7 +339,10 @@ impl Plan {
         for (k, input) in self.model.inputs.iter().enumerate() {
             let column = &mut problem.inputs[k][rows.clone()];
             let centre = match input.centred {
-                true => column.iter().copied().fold(f64::INFINITY, f64::min),
+                // A zero's stand-in lies too far out to start from.
+                true => {
+                    column.iter().copied().filter(|&value| self.zeros[k] != Some(value)).fold(f64::INFINITY, f64::min)
+                }
                 false => 0.0,
             };
             let centre = if centre.is_finite() { centre } else { 0.0 };
@@ -424,6 +436,31 @@ impl Plan {
         }
         text
     }
+}
+
+/// A power of zero is zero where the exponent is positive: a finite stand-in for `log 0` that makes `exp(p log 0)` vanish
+/// for every `p` of the box. None where input `k` is no logarithm or serves anything but powers with such exponents.
+fn zero_of_power(model: &Model, controls: &[Control], k: usize) -> Option<f64> {
+    let Node::Unary(Unary::Log, _) = model.raw.node(model.inputs[k].source) else { return None };
+    let graph = &model.graph;
+    let order = graph.reachable(&[model.prediction]);
+    let parents = |id: Id| order.iter().copied().filter(move |&parent| graph.children(parent).any(|child| child == id));
+    let input = order.iter().copied().find(|&id| graph.node(id) == Node::Input(k as u32))?;
+    let mut smallest = f64::INFINITY;
+    for product in parents(input) {
+        let Node::Binary(Binary::Multiply, a, b) = graph.node(product) else { return None };
+        let Node::Parameter(j) = graph.node(if a == input { b } else { a }) else { return None };
+        let j = j as usize;
+        let default = model.roles[j].span(NO_RANGE).filter(|_| model.roles[j].subject().is_none()).map(|span| span.low);
+        let low = controls[j].lower.or(default.filter(|_| controls[j].starts.is_empty()))?;
+        let powers = parents(product).all(|parent| matches!(graph.node(parent), Node::Unary(Unary::Exp, _)));
+        if low <= 0.0 || !powers {
+            return None;
+        }
+        smallest = smallest.min(low);
+    }
+    // e^-800 is zero in f64.
+    smallest.is_finite().then(|| -800.0 / smallest)
 }
 
 enum Row {
@@ -666,6 +703,22 @@ mod tests {
         assert_eq!((problem.grid.value(0, 0, 0), problem.grid.value(0, 0, 15)), (0.005, 8.0));
         assert_eq!((problem.lower[2], problem.upper[2]), (0.005, 8.0));
         assert_eq!(problem.lower[0], f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_zero_is_taken_where_the_exponent_is_positive() {
+        let data = batch(&[&[(0.0, 3.0), (1.0, 2.0), (4.0, 1.5), (8.0, 1.2), (9.0, 1.1)]]);
+        for (formula, status) in [
+            ("E + A*exp(-g*x^d)", None),
+            ("E + A*x^p", Some(Status::BadDomain)),
+            ("E + A*x^-alpha", Some(Status::BadDomain)),
+            ("E + A*x^2", None),
+        ] {
+            assert_eq!(plan(formula, Space::Linear, &[]).pack(&data).problem.status, [status], "{formula}");
+        }
+        let positive = Control { lower: Some(0.1), upper: Some(3.0), ..Control::default() };
+        let bounded = plan("E + A*x^p", Space::Linear, &[NamedControl { parameter: "p".into(), control: positive }]);
+        assert_eq!(bounded.pack(&data).problem.status, [None]);
     }
 
     #[test]
