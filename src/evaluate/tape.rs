@@ -305,13 +305,13 @@ fn apply<const SET: u8>(operator: Operator, result: &mut [f64], a: Operand, b: O
         },
         Operator::Unary(operator) => match operator {
             Unary::Negate => map(result, a, |x| -x),
-            Unary::Exp => map(result, a, elementary::exp::<SET>),
-            Unary::Log => map(result, a, elementary::log::<SET>),
-            Unary::Log1p => map(result, a, elementary::log1p::<SET>),
+            Unary::Exp => map(result, a, |x| elementary::exp::<SET>(x)),
+            Unary::Log => map(result, a, |x| elementary::log::<SET>(x)),
+            Unary::Log1p => map(result, a, |x| elementary::log1p::<SET>(x)),
             Unary::Sqrt => map(result, a, |x| x.sqrt()),
             Unary::Abs => map(result, a, |x| x.abs()),
-            Unary::Softplus => map(result, a, elementary::softplus::<SET>),
-            Unary::Sigmoid => map(result, a, elementary::sigmoid::<SET>),
+            Unary::Softplus => map(result, a, |x| elementary::softplus::<SET>(x)),
+            Unary::Sigmoid => map(result, a, |x| elementary::sigmoid::<SET>(x)),
             Unary::Step => map(result, a, |x| if x > 0.0 { 1.0 } else { 0.0 }),
             // Rare in laws: the standard library's, one lane at a time.
             Unary::Expm1 | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Atan | Unary::Tanh => {
