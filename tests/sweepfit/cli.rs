@@ -71,6 +71,8 @@ fn a_dash_writes_csv_to_stdout() {
                   condition,at_bound";
     assert_eq!((ran.code, ran.stdout.lines().next(), ran.stdout.lines().count()), (0, Some(header), 501));
     assert!(ran.stdout.lines().skip(1).all(|line| line.split(',').count() == 19));
+    let told = run(&[&["fit", SWEEP], &SWEEP_FIT[..], &["-o", "-"]].concat());
+    assert!(told.stdout == ran.stdout && told.stderr.contains("\nstandard output in "), "{}", told.stderr);
 }
 
 #[cfg(unix)]

@@ -123,7 +123,8 @@ pub fn text(report: &Report, dropping: bool) -> String {
         .into_iter()
         .map(|(name, adapter)| adapter.map_or(name.to_string(), |adapter| format!("{name}: {adapter}")))
         .collect();
-    line(format!("{} in {:.2} s ({})", report.out, report.seconds, devices.join("; ")));
+    let out = if report.out == "-" { "standard output" } else { &report.out };
+    line(format!("{out} in {:.2} s ({})", report.seconds, devices.join("; ")));
     text
 }
 
