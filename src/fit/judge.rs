@@ -558,13 +558,28 @@ fn descend_generic<const SET: u8>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
-        if round >= PATIENCE && mode.contains(&Mode::Damped) {
-            let damped = std::array::from_fn(|i| mode[i] == Mode::Damped);
-            follow_valley::<SET>(problem, damped, &held, (&lower, &upper), &z, &mut trial, workspace);
-        }
         let tape = if mode.contains(&Mode::Newton) { &model.programs.curvature } else { &model.programs.slope };
         let with_second = mode.contains(&Mode::Newton);
         evaluate::<SET>(problem, &loss, tape, &trial, workspace, &mut there);
+        if round >= PATIENCE && mode.contains(&Mode::Damped) {
+            let damped = std::array::from_fn(|i| mode[i] == Mode::Damped);
+            let mut along = trial.clone();
+            if model.space == Space::Linear {
+                project_amplitudes::<SET>(problem, &held, (&lower, &upper), &mut along, &there);
+            } else {
+                follow_valley::<SET>(problem, damped, &held, (&lower, &upper), &z, &mut along, workspace);
+            }
+            let mut better = there.clone();
+            evaluate::<SET>(problem, &loss, tape, &along, workspace, &mut better);
+            // Far from a valley the promise is poor; a trial that cannot be evaluated is worse than any that can.
+            let take: [bool; LANES] = std::array::from_fn(|i| {
+                damped[i] && (better.objective[i] < there.objective[i] || there.objective[i].is_nan())
+            });
+            for j in 0..p {
+                trial[j] = each!(|i| if take[i] { along[j][i] } else { trial[j][i] });
+            }
+            there.accept(&better, &take);
+        }
         let mut take = [false; LANES];
         for i in 0..LANES {
             match mode[i] {
@@ -641,8 +656,8 @@ fn descend_generic<const SET: u8>(
     }
 }
 
-/// Lets the amplitudes of a damped trial point follow the valley: with the searched parameters moved, they are solved so
-/// that the curve comes closest to what the step promised, `h + J δ`. A floor and an amplitude that nearly cancel (a decay
+/// Lets the amplitudes of a damped trial point in log space follow the valley: with the searched parameters moved, they are
+/// solved so that the curve comes closest to what the step promised, `h + J δ`. A floor and an amplitude that nearly cancel (a decay
 /// with a small exponent) have to move far and together, along a valley that a straight step leaves at once.
 #[inline(always)]
 fn follow_valley<const SET: u8>(
@@ -741,6 +756,46 @@ fn follow_valley<const SET: u8>(
                 trial[j][i] = (solution[l][i] * scale[l][i]).max(bounds.0[j][i]).min(bounds.1[j][i]);
             }
         }
+    }
+}
+
+/// Solves the amplitudes of a trial point in linear space for the data, exactly: one Gauss–Newton step in them alone.
+#[inline(always)]
+fn project_amplitudes<const SET: u8>(
+    problem: &Problem,
+    held: &[[bool; LANES]],
+    bounds: (&[Lane], &[Lane]),
+    along: &mut [Lane],
+    there: &Evaluation,
+) {
+    let model = problem.model;
+    let amplitudes = &model.amplitudes;
+    let count = amplitudes.len();
+    if count == 0 || count == model.len() {
+        return;
+    }
+    let curvature = |j: usize, k: usize| each!(|i| there.gauss[pair(j, k)][i] + there.robust[pair(j, k)][i]);
+    let scale: Vec<Lane> = amplitudes
+        .iter()
+        .map(|&j| {
+            let own = curvature(j, j);
+            each!(|i| if own[i] > 0.0 && !held[j][i] { 1.0 / own[i].sqrt() } else { 0.0 })
+        })
+        .collect();
+    let mut matrix = vec![[0.0; LANES]; triangle(count)];
+    for (a, &j) in amplitudes.iter().enumerate() {
+        for (b, &k) in amplitudes[..=a].iter().enumerate() {
+            let entry = curvature(j, k);
+            matrix[at(a, b)] = each!(|i| entry[i] * scale[a][i] * scale[b][i]);
+        }
+    }
+    let mut step: Vec<Lane> =
+        amplitudes.iter().zip(&scale).map(|(&j, scale)| each!(|i| there.descent[j][i] * scale[i])).collect();
+    factorise::<SET>(&mut matrix, count, SINGULAR);
+    solve_lower::<SET>(&matrix, &mut step);
+    solve_upper::<SET>(&matrix, &mut step);
+    for (a, &j) in amplitudes.iter().enumerate() {
+        along[j] = each!(|i| (along[j][i] + step[a][i] * scale[a][i]).max(bounds.0[j][i]).min(bounds.1[j][i]));
     }
 }
 
