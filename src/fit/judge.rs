@@ -6,7 +6,9 @@
 //! itself stalls at the square root of the rounding.
 
 use super::cpu::CURVES_PER_TASK;
-use super::lanes::{Gathered, at, each, factorise, largest_eigenvalue, pair, solve_lower, solve_upper, triangle};
+use super::lanes::{
+    Gathered, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper, triangle,
+};
 use super::problem::Problem;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
@@ -352,12 +354,12 @@ fn evaluate_generic<const SET: u8>(
         let curvature = if *loss == LaneLoss::Squares { w } else { &inside[..length] };
         for j in 0..p {
             let jacobian = output(1 + j);
-            add(&mut into.descent[j], super::lanes::dot::<SET>(jacobian, &pull[..length]));
+            add(&mut into.descent[j], dot::<SET>(jacobian, &pull[..length]));
             for (weighted, (&jacobian, &curvature)) in weighted.iter_mut().zip(jacobian.iter().zip(curvature)) {
                 *weighted = jacobian * curvature;
             }
             for k in 0..=j {
-                add(&mut into.gauss[at(j, k)], super::lanes::dot::<SET>(&weighted[..length], output(1 + k)));
+                add(&mut into.gauss[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
             }
             if *loss != LaneLoss::Squares {
                 for (weighted, (&jacobian, &outside)) in
@@ -366,13 +368,13 @@ fn evaluate_generic<const SET: u8>(
                     *weighted = jacobian * outside;
                 }
                 for k in 0..=j {
-                    add(&mut into.robust[at(j, k)], super::lanes::dot::<SET>(&weighted[..length], output(1 + k)));
+                    add(&mut into.robust[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
                 }
             }
         }
         if second_order {
             for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
-                let product = super::lanes::dot::<SET>(output(1 + p + slot), &pull[..length]);
+                let product = dot::<SET>(output(1 + p + slot), &pull[..length]);
                 add(&mut into.second[position], each!(|i| -product[i]));
             }
         }
@@ -558,22 +560,21 @@ fn descend_generic<const SET: u8>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
-        let tape = if mode.contains(&Mode::Newton) { &model.programs.curvature } else { &model.programs.slope };
         let with_second = mode.contains(&Mode::Newton);
+        let tape = if with_second { &model.programs.curvature } else { &model.programs.slope };
         evaluate::<SET>(problem, &loss, tape, &trial, workspace, &mut there);
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
-            let damped = std::array::from_fn(|i| mode[i] == Mode::Damped);
             let mut along = trial.clone();
             if model.space == Space::Linear {
                 project_amplitudes::<SET>(problem, &held, (&lower, &upper), &mut along, &there);
             } else {
-                follow_valley::<SET>(problem, damped, &held, (&lower, &upper), &z, &mut along, workspace);
+                follow_valley::<SET>(problem, &held, (&lower, &upper), &z, &mut along, workspace);
             }
             let mut better = there.clone();
             evaluate::<SET>(problem, &loss, tape, &along, workspace, &mut better);
             // Far from a valley the promise is poor; a trial that cannot be evaluated is worse than any that can.
             let take: [bool; LANES] = std::array::from_fn(|i| {
-                damped[i] && (better.objective[i] < there.objective[i] || there.objective[i].is_nan())
+                mode[i] == Mode::Damped && (better.objective[i] < there.objective[i] || there.objective[i].is_nan())
             });
             for j in 0..p {
                 trial[j] = each!(|i| if take[i] { along[j][i] } else { trial[j][i] });
@@ -662,7 +663,6 @@ fn descend_generic<const SET: u8>(
 #[inline(always)]
 fn follow_valley<const SET: u8>(
     problem: &Problem,
-    wanted: [bool; LANES],
     held: &[[bool; LANES]],
     bounds: (&[Lane], &[Lane]),
     z: &[Lane],
@@ -701,12 +701,8 @@ fn follow_valley<const SET: u8>(
             }
         }
         for ((goal, root), &w) in goal.iter_mut().zip(&mut root[block.clone()]).zip(&gathered.weight[block]) {
-            if model.space == Space::Log {
-                *root = w.sqrt() * elementary::exp::<SET>(-*goal);
-                *goal = elementary::exp::<SET>(*goal);
-            } else {
-                *root = w.sqrt();
-            }
+            *root = w.sqrt() * elementary::exp::<SET>(-*goal);
+            *goal = elementary::exp::<SET>(*goal);
         }
     }
     for (l, tape) in model.programs.columns.iter().enumerate() {
@@ -729,31 +725,21 @@ fn follow_valley<const SET: u8>(
         }
     }
     let column = |l: usize| &columns[l * stride..][..stride];
-    let scale: Vec<Lane> = (0..count)
-        .map(|l| {
-            let norm = super::lanes::dot::<SET>(column(l), column(l));
-            each!(|i| if norm[i] > 0.0 { 1.0 / norm[i].sqrt() } else { 0.0 })
-        })
-        .collect();
     let mut gram = vec![[0.0; LANES]; triangle(count)];
     let mut solution = vec![[0.0; LANES]; count];
     for l in 0..count {
         for m in 0..=l {
-            let product = super::lanes::dot::<SET>(column(l), column(m));
-            gram[at(l, m)] = each!(|i| product[i] * scale[l][i] * scale[m][i]);
+            gram[at(l, m)] = dot::<SET>(column(l), column(m));
         }
-        let product = super::lanes::dot::<SET>(column(l), goal);
-        solution[l] = each!(|i| product[i] * scale[l][i]);
+        solution[l] = dot::<SET>(column(l), goal);
     }
-    let least = factorise::<SET>(&mut gram, count, SINGULAR);
-    solve_lower::<SET>(&gram, &mut solution);
-    solve_upper::<SET>(&gram, &mut solution);
+    let least = solve_scaled::<SET>(&mut gram, &mut solution, SINGULAR);
     for i in 0..LANES {
         let free = linear.iter().all(|&j| !held[j][i]);
         let finite = solution.iter().all(|part| part[i].is_finite());
-        if wanted[i] && free && finite && least[i] > SINGULAR {
+        if free && finite && least[i] > SINGULAR {
             for (l, &j) in linear.iter().enumerate() {
-                trial[j][i] = (solution[l][i] * scale[l][i]).max(bounds.0[j][i]).min(bounds.1[j][i]);
+                trial[j][i] = solution[l][i].max(bounds.0[j][i]).min(bounds.1[j][i]);
             }
         }
     }
@@ -774,28 +760,18 @@ fn project_amplitudes<const SET: u8>(
     if count == 0 || count == model.len() {
         return;
     }
-    let curvature = |j: usize, k: usize| each!(|i| there.gauss[pair(j, k)][i] + there.robust[pair(j, k)][i]);
-    let scale: Vec<Lane> = amplitudes
-        .iter()
-        .map(|&j| {
-            let own = curvature(j, j);
-            each!(|i| if own[i] > 0.0 && !held[j][i] { 1.0 / own[i].sqrt() } else { 0.0 })
-        })
-        .collect();
     let mut matrix = vec![[0.0; LANES]; triangle(count)];
     for (a, &j) in amplitudes.iter().enumerate() {
         for (b, &k) in amplitudes[..=a].iter().enumerate() {
-            let entry = curvature(j, k);
-            matrix[at(a, b)] = each!(|i| entry[i] * scale[a][i] * scale[b][i]);
+            let (gauss, outer) = (there.gauss[pair(j, k)], there.robust[pair(j, k)]);
+            // Held amplitudes leave the system: a zero row moves nothing.
+            matrix[at(a, b)] = each!(|i| if held[j][i] || held[k][i] { 0.0 } else { gauss[i] + outer[i] });
         }
     }
-    let mut step: Vec<Lane> =
-        amplitudes.iter().zip(&scale).map(|(&j, scale)| each!(|i| there.descent[j][i] * scale[i])).collect();
-    factorise::<SET>(&mut matrix, count, SINGULAR);
-    solve_lower::<SET>(&matrix, &mut step);
-    solve_upper::<SET>(&matrix, &mut step);
+    let mut step: Vec<Lane> = amplitudes.iter().map(|&j| there.descent[j]).collect();
+    solve_scaled::<SET>(&mut matrix, &mut step, SINGULAR);
     for (a, &j) in amplitudes.iter().enumerate() {
-        along[j] = each!(|i| (along[j][i] + step[a][i] * scale[a][i]).max(bounds.0[j][i]).min(bounds.1[j][i]));
+        along[j] = each!(|i| (along[j][i] + step[a][i]).max(bounds.0[j][i]).min(bounds.1[j][i]));
     }
 }
 

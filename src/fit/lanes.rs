@@ -119,6 +119,33 @@ pub fn solve_upper<const SET: u8>(l: &[Lane], b: &mut [Lane]) {
     }
 }
 
+/// Solves packed symmetric systems in place, scaled to a unit diagonal first; `matrix` is destroyed. Unknowns whose
+/// diagonal is not positive, or whose scaled pivot is at or below `smallest`, come out as zero. Returns every lane's
+/// smallest scaled pivot.
+#[inline(always)]
+pub fn solve_scaled<const SET: u8>(matrix: &mut [Lane], right: &mut [Lane], smallest: f64) -> Lane {
+    let count = right.len();
+    let mut scale = vec![[0.0; LANES]; count];
+    for j in 0..count {
+        let own = matrix[at(j, j)];
+        scale[j] = each!(|i| if own[i] > 0.0 { 1.0 / own[i].sqrt() } else { 0.0 });
+        right[j] = each!(|i| right[j][i] * scale[j][i]);
+    }
+    for j in 0..count {
+        for k in 0..=j {
+            let entry = matrix[at(j, k)];
+            matrix[at(j, k)] = each!(|i| entry[i] * scale[j][i] * scale[k][i]);
+        }
+    }
+    let least = factorise::<SET>(matrix, count, smallest);
+    solve_lower::<SET>(matrix, right);
+    solve_upper::<SET>(matrix, right);
+    for j in 0..count {
+        right[j] = each!(|i| right[j][i] * scale[j][i]);
+    }
+    least
+}
+
 /// The largest eigenvalue of packed symmetric matrices by cyclic Jacobi rotations; `a` is destroyed.
 #[inline(always)]
 pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {

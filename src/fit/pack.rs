@@ -59,7 +59,8 @@ pub struct Plan {
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
-    left_side: usize,
+    /// Where σ asks for it.
+    left_side: Option<usize>,
     /// Cells per axis and listed points, the same for every curve.
     cells: Vec<usize>,
     listed: Option<Vec<u16>>,
@@ -141,7 +142,8 @@ impl Plan {
                 })
             })
             .collect();
-        outputs.push(law.response);
+        let left_side = matches!(weighting, Weighting::Sigma(_)).then_some(outputs.len());
+        outputs.extend(left_side.map(|_| law.response));
         let derive = Tape::compile(&model.raw, &outputs, 0);
         let position = |name: &String| {
             columns.iter().position(|column| column == name).expect("the pipeline reads every column that a law uses")
@@ -167,7 +169,7 @@ impl Plan {
             columns: law.columns.iter().map(position).collect(),
             derive,
             subjects,
-            left_side: outputs.len() - 1,
+            left_side,
             cells,
             listed,
             law,
@@ -190,7 +192,7 @@ impl Plan {
                 column.iter_mut().filter(|value| **value == f64::NEG_INFINITY).for_each(|value| *value = *zero);
             }
         }
-        let weights = self.weights(batch, &derived[self.left_side]);
+        let weights = self.weights(batch, &derived);
         let parameters = model.len();
         let mut problem = Problem {
             model,
@@ -265,11 +267,12 @@ impl Plan {
         packed
     }
 
-    fn weights(&self, batch: &CurveBatch, left_side: &[f64]) -> Option<Vec<f64>> {
+    fn weights(&self, batch: &CurveBatch, derived: &[Vec<f64>]) -> Option<Vec<f64>> {
         match self.weighting {
             Weighting::Even => None,
             Weighting::Weight(column) => Some(batch.columns[column].clone()),
             Weighting::Sigma(column) => {
+                let left_side = &derived[self.left_side.expect("a plan with σ derives the left side")];
                 let weight = |(&sigma, &y): (&f64, &f64)| match self.objective.space {
                     // A sign that survives marks σ ≤ 0 as outside the domain.
                     _ if sigma <= 0.0 => -1.0,
