@@ -27,6 +27,9 @@ pub struct Problem<'a> {
     pub lower: Vec<f64>,
     pub upper: Vec<f64>,
     pub grid: Grid,
+    /// The user's own starting points, the same for every curve: values of all free parameters, θ, not z. Empty unless every
+    /// free parameter has one.
+    pub given: Vec<Vec<f64>>,
 }
 
 /// The points at which the nonlinear coordinates of the projection are tried.
