@@ -11,6 +11,7 @@ use super::lanes::{
     Gathered, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper, triangle,
 };
 use super::problem::Problem;
+use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
@@ -194,7 +195,7 @@ fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>,
     }
     let inputs = problem.inputs.len();
     for curve in curves {
-        for theta in &problem.given {
+        for theta in problem.given {
             let z = problem.model.encode(theta, &problem.centres[curve * inputs..][..inputs]);
             // A start of the wrong sign for a parameter that only ever stands in a logarithm is none.
             if z.iter().all(|z| z.is_finite()) {
@@ -725,9 +726,11 @@ fn descend_generic<const SET: u8>(
             let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
             pinned |= u64::from(on_bound && held[j][lane]) << j;
         }
+        let mut z: Vec<f64> = (0..p).map(|j| z[j][lane]).collect();
+        symmetry::canonical(problem.symmetries, &mut z, &mut pinned);
         ends.push(End {
             curve: start.curve,
-            z: (0..p).map(|j| z[j][lane]).collect(),
+            z,
             objective: if here.objective[lane].is_finite() { here.objective[lane] } else { f64::INFINITY },
             rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
             converged: converged[lane],

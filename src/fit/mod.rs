@@ -13,6 +13,7 @@ pub mod pack;
 pub mod problem;
 pub mod programs;
 pub mod search;
+pub mod symmetry;
 
 use crate::error::Result;
 use problem::Problem;

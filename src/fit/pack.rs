@@ -6,6 +6,7 @@
 
 use super::model::{Coordinate, Model};
 use super::problem::{Grid, Problem};
+use super::symmetry::{self, Symmetry};
 use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
@@ -70,6 +71,7 @@ pub struct Plan {
     fixed_axes: Vec<Option<Vec<f64>>>,
     /// See [`Problem::given`].
     given: Vec<Vec<f64>>,
+    symmetries: Vec<Symmetry>,
 }
 
 /// A packed batch and what was left out on the way.
@@ -165,9 +167,9 @@ impl Plan {
             })
             .collect();
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
-        let given = given(&controls);
         Ok(Plan {
-            given,
+            given: given(&controls),
+            symmetries: symmetry::find(&model, &controls),
             zeros,
             fixed_axes,
             columns: law.columns.iter().map(position).collect(),
@@ -214,7 +216,8 @@ impl Plan {
                 values: Vec::with_capacity(batch.len() * self.cells.iter().sum::<usize>()),
                 listed: self.listed.clone(),
             },
-            given: self.given.clone(),
+            given: &self.given,
+            symmetries: &self.symmetries,
         };
         problem.offsets.push(0);
         let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
