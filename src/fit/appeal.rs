@@ -276,7 +276,7 @@ fn reflect(columns: &mut [Vec<f64>], right: &mut [f64], k: usize, row: usize) ->
         return false;
     }
     let norm = columns[k][row..].iter().map(|x| x * x).sum::<f64>().sqrt();
-    if !(norm > DEPENDENT * whole) {
+    if norm.is_nan() || norm <= DEPENDENT * whole {
         return false;
     }
     let (before, rest) = columns.split_at_mut(k + 1);

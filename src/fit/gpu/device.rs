@@ -78,8 +78,7 @@ fn enumerate() -> Vec<wgpu::Adapter> {
     /// One for the whole run and never torn down: a driver that is unloaded while the process ends takes its exit
     /// handlers with it, and the process crashes after its work is done.
     static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
-    let instance =
-        INSTANCE.get_or_init(|| wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle()));
+    let instance = INSTANCE.get_or_init(|| wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle()));
     let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     adapters.retain(|adapter| {
         let limits = adapter.limits();
