@@ -342,10 +342,12 @@ impl<'a> Parser<'a> {
             Token::Symbol("(") => {
                 self.position += 1;
                 let inner = self.nested(Self::disjunction)?;
+                let end = self.span().end;
                 if !self.take(")") {
                     return Err(self.unexpected("`)`"));
                 }
-                return Ok(inner);
+                // The parentheses belong to the text of what they enclose: a formula is cut out of its line by spans.
+                return Ok(Expression { span: span.start..end, ..inner });
             }
             Token::Symbol(_) => return Err(self.unexpected("a number, a name or `(`")),
         };
