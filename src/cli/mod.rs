@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod allocate;
 mod decision;
 mod devices;
 mod fit;
@@ -28,6 +29,7 @@ enum Command {
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
     Predict(Box<predict::Predict>),
+    Allocate(Box<allocate::Allocate>),
 }
 
 impl Arguments {
@@ -39,6 +41,7 @@ impl Arguments {
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
             Command::Predict(predict) => predict.run(),
+            Command::Allocate(allocate) => allocate.run(),
         }
     }
 }

@@ -103,7 +103,9 @@ pub struct Formula {
 pub fn parse_formula(text: &str) -> Result<Formula> {
     let mut parser = Parser::new(text)?;
     let mut name = None;
-    if let (Some(Token::Name(first)), Some(Token::Symbol("="))) = (parser.token(0), parser.token(1)) {
+    if let (Some(Token::Name(first) | Token::Quoted(first)), Some(Token::Symbol("="))) =
+        (parser.token(0), parser.token(1))
+    {
         name = Some(first.clone());
         parser.position += 2;
     }

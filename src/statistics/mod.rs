@@ -2,8 +2,11 @@
 //!
 //! In: fitted laws, as the table of fits holds them, or curves. Out: intervals, forecasts, allocations, designs, diagnoses.
 
+pub mod allocation;
 pub mod calibration;
+pub mod diagnosis;
 pub mod fits;
 pub mod forecast;
+pub mod frontier;
 pub mod student;
 pub mod surface;
