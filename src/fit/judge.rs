@@ -51,6 +51,11 @@ pub struct Verdicts {
     pub basins: Vec<u32>,
     pub basin_gap: Vec<f64>,
     pub condition: Vec<f64>,
+    /// Inverse curvature in the parameters, packed as [`super::lanes::pair`] says, p (p + 1)/2 per curve: times `noise` the
+    /// covariance. Rows of pinned parameters are zero.
+    pub covariance: Vec<f64>,
+    /// s², or 1 where the weights are 1/σ²; NaN where n = p.
+    pub noise: Vec<f64>,
     /// Bit j: free parameter j is held by its box.
     pub pinned: Vec<u64>,
 }
@@ -87,9 +92,33 @@ impl Verdicts {
             bic: null.clone(),
             basins: vec![0; count],
             basin_gap: null.clone(),
-            condition: null,
+            condition: null.clone(),
+            covariance: vec![f64::NAN; count * triangle(p)],
+            noise: null,
             pinned: vec![0; count],
         }
+    }
+
+    /// Takes the fit of a curve with `p` free parameters back.
+    pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
+        self.status[curve] = status;
+        self.parameters[curve * p..(curve + 1) * p].fill(f64::NAN);
+        self.standard_errors[curve * p..(curve + 1) * p].fill(f64::NAN);
+        self.covariance[curve * triangle(p)..(curve + 1) * triangle(p)].fill(f64::NAN);
+        for values in [
+            &mut self.objective,
+            &mut self.rmse,
+            &mut self.r2,
+            &mut self.aicc,
+            &mut self.bic,
+            &mut self.basin_gap,
+            &mut self.condition,
+            &mut self.noise,
+        ] {
+            values[curve] = f64::NAN;
+        }
+        self.basins[curve] = 0;
+        self.pinned[curve] = 0;
     }
 
     fn append(&mut self, mut other: Verdicts) {
@@ -105,6 +134,8 @@ impl Verdicts {
         self.basins.append(&mut other.basins);
         self.basin_gap.append(&mut other.basin_gap);
         self.condition.append(&mut other.condition);
+        self.covariance.append(&mut other.covariance);
+        self.noise.append(&mut other.noise);
         self.pinned.append(&mut other.pinned);
     }
 }
@@ -939,6 +970,10 @@ fn describe_generic<const SET: u8>(
         verdicts.r2[slot] = if total[lane] > 0.0 { 1.0 - explained[lane] / total[lane] } else { f64::NAN };
         verdicts.condition[slot] = condition[lane];
         let noise = if unit_weights { 1.0 } else { 2.0 * objective / (n - estimated) as f64 };
+        verdicts.noise[slot] = if n > estimated { noise } else { f64::NAN };
+        for (k, value) in verdicts.covariance[slot * triangle(p)..(slot + 1) * triangle(p)].iter_mut().enumerate() {
+            *value = variance[k][lane];
+        }
         for j in 0..p {
             verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
             let known = n > estimated && free(j, lane);
@@ -1027,7 +1062,8 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
         let known = slopes[j * p + i];
         slopes[j * p + i] = each!(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
     }
-    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i])).collect(), slopes }
+    let origin = |j: usize, i: usize| model.origin[j].map_or(0.0, |k| centres[k * LANES + i]);
+    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i] - origin(j, i))).collect(), slopes }
 }
 
 /// The inverse of a packed symmetric matrix over the free coordinates, and the smallest scaled pivot.

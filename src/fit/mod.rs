@@ -12,6 +12,7 @@ pub mod pack;
 pub mod problem;
 pub mod programs;
 pub mod search;
+pub mod spell;
 
 use crate::error::Result;
 use problem::Problem;
