@@ -15,7 +15,9 @@ fn every_law_recovers_its_own_parameters() {
     let only = std::env::var("SWEEPFIT_LAW").ok();
     println!("{}", Row::heading());
     let mut failures = Vec::new();
-    for entry in CATALOGUE.iter().filter(|entry| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == entry.name))) {
+    for entry in
+        CATALOGUE.iter().filter(|entry| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == entry.name)))
+    {
         let started = std::time::Instant::now();
         let row = recover(entry, curves, 1, &Cpu);
         println!("{} {:.2}s", row.line(), started.elapsed().as_secs_f64());

@@ -6,6 +6,7 @@
 
 use super::model::{Coordinate, Model};
 use super::problem::{Grid, Problem};
+use super::symmetry::{self, Symmetry};
 use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
@@ -68,6 +69,9 @@ pub struct Plan {
     zeros: Vec<Option<f64>>,
     /// Values of every axis whose role asks for no range: the same for every curve, in the projection's coordinates.
     fixed_axes: Vec<Option<Vec<f64>>>,
+    /// See [`Problem::given`].
+    given: Vec<Vec<f64>>,
+    symmetries: Vec<Symmetry>,
 }
 
 /// A packed batch and what was left out on the way.
@@ -89,6 +93,7 @@ const CELLS: usize = 16;
 const SIGNED_CELLS: usize = 24;
 /// Cells of an axis whose useful stretch moves with another axis.
 const POWER_RATE_CELLS: usize = 96;
+const RATIO_RATE_CELLS: usize = 256;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
 /// Points and cells per axis where a product grid is not affordable.
@@ -166,6 +171,8 @@ impl Plan {
             .collect();
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
         Ok(Plan {
+            given: given(&controls),
+            symmetries: symmetry::find(&model, &controls),
             zeros,
             fixed_axes,
             columns: law.columns.iter().map(position).collect(),
@@ -212,6 +219,8 @@ impl Plan {
                 values: Vec::with_capacity(batch.len() * self.cells.iter().sum::<usize>()),
                 listed: self.listed.clone(),
             },
+            given: &self.given,
+            symmetries: &self.symmetries,
         };
         problem.offsets.push(0);
         let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
@@ -449,6 +458,19 @@ impl Plan {
     }
 }
 
+/// Every combination of the user's starting values, in the order given; none unless every parameter has one.
+fn given(controls: &[Control]) -> Vec<Vec<f64>> {
+    let mut points = vec![Vec::new()];
+    for control in controls {
+        let extended = |point: &Vec<f64>| {
+            let point = point.clone();
+            control.starts.iter().map(move |&start| [point.as_slice(), &[start]].concat())
+        };
+        points = points.iter().flat_map(extended).collect();
+    }
+    points
+}
+
 /// A power of zero is zero where the exponent is positive: a finite stand-in for `log 0` that makes `exp(p log 0)` vanish
 /// for every `p` of the box. None where input `k` is no logarithm or serves anything but powers with such exponents.
 fn zero_of_power(model: &Model, controls: &[Control], k: usize) -> Option<f64> {
@@ -584,7 +606,8 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
                 Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
-                Role::PowerRate { .. } => POWER_RATE_CELLS,
+                Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
+                Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,
             })
         })

@@ -1,9 +1,8 @@
 //! Spelling: from the parameters that were searched to those that a law reports.
 //!
 //! In: a catalogue law, and the verdicts on the law of its family in whose parameters it was searched. Out: verdicts in its
-//! own parameters: values, standard errors by the delta method, the condition of its own Jacobian. Parameters that may
-//! trade places come out in their canonical order. What does not depend on the parametrisation stays as it is: one search
-//! and one verdict serve all spellings of a curve.
+//! own parameters: values, covariance and standard errors by the delta method, the condition of its own Jacobian. What does
+//! not depend on the parametrisation stays as it is: one search and one verdict serve all spellings of a curve.
 
 use super::Status;
 use super::judge::Verdicts;
@@ -24,23 +23,12 @@ pub struct Spelling {
     tape: Tape,
     /// Per reported parameter: bit i for every searched parameter that it depends on.
     depends: Vec<u64>,
-    /// Groups that may trade places.
-    interchangeable: &'static [&'static [usize]],
 }
 
 impl Spelling {
     /// How `law` is spelled, and the law that is searched for it; None where a law is reported as it was searched.
     pub fn of(law: &Law) -> Option<(Law, Spelling)> {
-        let entry = law.entry?;
-        let (mut searched, own) = match law.representative() {
-            Some(found) => found,
-            None if entry.interchangeable.is_empty() => return None,
-            None => {
-                let mut searched = law.clone();
-                let own = (0..law.parameters.len()).map(|j| searched.graph.parameter(j)).collect();
-                (searched, own)
-            }
-        };
+        let (mut searched, own) = law.representative()?;
         let parameters = own.len();
         assert_eq!(parameters, searched.parameters.len(), "{}: spellings have as many parameters", law.name);
         let graph = &mut searched.graph;
@@ -55,8 +43,7 @@ impl Spelling {
             _ => None,
         });
         let tape = Tape::compile(graph, &outputs, 0);
-        let spelling = Spelling { law: law.clone(), parameters, tape, depends, interchangeable: entry.interchangeable };
-        Some((searched, spelling))
+        Some((searched, Spelling { law: law.clone(), parameters, tape, depends }))
     }
 
     /// The box of reported parameter `j` in words, `plan` being that of the law searched.
@@ -104,14 +91,13 @@ impl Spelling {
             let bits = self.pinned(searched.pinned[curve]);
             spelled.pinned[curve] = bits;
             for j in 0..p {
-                let error = (covariance[pair(j, j)] * searched.noise[curve]).sqrt();
+                let error = covariance[pair(j, j)].sqrt();
                 spelled.standard_errors[curve * p + j] = if bits >> j & 1 == 1 { f64::NAN } else { error };
             }
             if let Some(condition) = self.condition(&slope, known, searched.pinned[curve], bits) {
                 spelled.condition[curve] = condition;
             }
             spelled.covariance[curve * triangle(p)..(curve + 1) * triangle(p)].copy_from_slice(&covariance);
-            self.put_in_order(&mut spelled, curve);
         }
         spelled
     }
@@ -148,38 +134,6 @@ impl Spelling {
         let product = |a: usize, b: usize| (b..n).map(|m| slope(to[a], from[m]) * root[m * n + b]).sum::<f64>();
         let jacobian = inverse(n, product)?;
         Some(condition_of_columns(n, jacobian))
-    }
-
-    fn put_in_order(&self, verdicts: &mut Verdicts, curve: usize) {
-        let p = self.parameters;
-        let mut order: Vec<usize> = (0..p).collect();
-        let theta = &verdicts.parameters[curve * p..(curve + 1) * p];
-        let mut groups: Vec<&[usize]> = self.interchangeable.to_vec();
-        groups.sort_by(|a, b| theta[a[0]].total_cmp(&theta[b[0]]));
-        for (place, group) in self.interchangeable.iter().zip(groups) {
-            for (&to, &from) in place.iter().zip(group) {
-                order[to] = from;
-            }
-        }
-        if order.iter().enumerate().all(|(to, &from)| to == from) {
-            return;
-        }
-        for values in [&mut verdicts.parameters, &mut verdicts.standard_errors] {
-            let old = values[curve * p..(curve + 1) * p].to_vec();
-            for (to, &from) in order.iter().enumerate() {
-                values[curve * p + to] = old[from];
-            }
-        }
-        let covariance = &mut verdicts.covariance[curve * triangle(p)..(curve + 1) * triangle(p)];
-        let old = covariance.to_vec();
-        let held = verdicts.pinned[curve];
-        verdicts.pinned[curve] = 0;
-        for j in 0..p {
-            for k in 0..=j {
-                covariance[pair(j, k)] = old[pair(order[j], order[k])];
-            }
-            verdicts.pinned[curve] |= (held >> order[j] & 1) << j;
-        }
     }
 }
 

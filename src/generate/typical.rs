@@ -8,7 +8,7 @@
 //! |---|---|
 //! | floor | U(0.1, 3) |
 //! | amplitude | where its term is largest, the term is log-uniform in (0.1, 30) |
-//! | exponent of a decay, sharpness | log-uniform in the default box |
+//! | exponent of a decay, sharpness | log-uniform in [0.05, 2], the middle of the default box |
 //! | exponent of free sign | uniform in the default box |
 //! | location, shift | log-uniform over the range of x |
 //! | rate | rate × span log-uniform in (0.1, 30); with a power of x, rate × power at its largest |
@@ -26,6 +26,8 @@ use crate::random::Stream;
 const FLOOR: (f64, f64) = (0.1, 3.0);
 /// Sizes of amplitudes, and of rates times spans.
 const SIZE: (f64, f64) = (0.1, 30.0);
+/// Exponents of decays.
+const EXPONENT: (f64, f64) = (0.05, 2.0);
 /// Changes of log f.
 const CHANGE: f64 = 3.0;
 
@@ -157,10 +159,7 @@ impl Recipe {
             // Its subject here is the power that it multiplies.
             Role::PowerRate { .. } => size(SIZE) / range.highest,
             Role::Unit(_, exponent) => range.lowest * size(SIZE).powf(1.0 / theta[exponent]),
-            Role::Decay | Role::SteepDecay | Role::Sharpness => {
-                let span = role.span(Range::NONE).expect("a box that asks for no range");
-                size((span.low, span.high))
-            }
+            Role::Decay | Role::SteepDecay | Role::Ratio | Role::Sharpness => size(EXPONENT),
             Role::Exponent => {
                 let span = role.span(Range::NONE).expect("a box that asks for no range");
                 stream.uniform(span.low, span.high)

@@ -25,9 +25,6 @@ pub struct Entry {
     pub source: &'static str,
     /// In whose parameters it is searched, where not in its own.
     pub alias: Option<Alias>,
-    /// Groups of parameters that may trade places without changing the curve; reported so that the first ones of the
-    /// groups ascend.
-    pub interchangeable: &'static [&'static [usize]],
 }
 
 /// One parameter of a built-in law.
@@ -79,17 +76,8 @@ const fn with_role(name: &'static str, meaning: &'static str, role: fn(inputs: &
 }
 
 /// What most entries have in common.
-const PLAIN: Entry = Entry {
-    name: "",
-    formula: "",
-    inputs: &["x"],
-    above: 0.0,
-    parameters: &[],
-    meaning: "",
-    source: "",
-    alias: None,
-    interchangeable: &[],
-};
+const PLAIN: Entry =
+    Entry { name: "", formula: "", inputs: &["x"], above: 0.0, parameters: &[], meaning: "", source: "", alias: None };
 
 /// The entry of that name.
 pub fn find(name: &str) -> Option<&'static Entry> {
@@ -207,7 +195,6 @@ pub static CATALOGUE: &[Entry] = &[
         ],
         meaning: "broken neural scaling law with two breaks",
         source: "Caballero et al. 2022 (arXiv:2210.14891)",
-        interchangeable: &[&[4, 3, 5], &[7, 6, 8]],
         ..PLAIN
     },
     Entry {
@@ -443,7 +430,7 @@ pub static SEARCHED_FORMS: &[Entry] = &[Entry {
         parameter("m", "alpha_D log D_c"),
         parameter("alpha_D", "exponent in data"),
         parameter("Q", "N_c^r/D_c"),
-        with_role("r", "alpha_N/alpha_D", |_| Role::Decay),
+        with_role("r", "alpha_N/alpha_D", |_| Role::Ratio),
     ],
     ..PLAIN
 }];

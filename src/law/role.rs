@@ -12,6 +12,8 @@ pub enum Role {
     Decay,
     /// The sum of two such exponents: [0.005, 16].
     SteepDecay,
+    /// The quotient of two such exponents: [0.02, 50].
+    Ratio,
     /// `x^p`: [-8, 8].
     Exponent,
     /// `exp(-gamma*x)`: [0.02/(x_max − x_min), 12/(x₂ − x₁)].
@@ -75,6 +77,8 @@ impl Range {
 
 /// Largest exponent of a default box.
 const STEEPEST: f64 = 8.0;
+/// Largest quotient of two exponents.
+const LARGEST_RATIO: f64 = 50.0;
 /// log of the factor by which a rate's product may miss one over all data and still show: exp(-4) = 0.02, as for a plain
 /// rate.
 const VISIBLE: f64 = 4.0;
@@ -105,7 +109,7 @@ impl Role {
             | Role::LogLocation(id)
             | Role::Centre(id)
             | Role::Shift(id) => Some(id),
-            Role::Decay | Role::SteepDecay | Role::Exponent | Role::Sharpness | Role::Free => None,
+            Role::Decay | Role::SteepDecay | Role::Ratio | Role::Exponent | Role::Sharpness | Role::Free => None,
         }
     }
 
@@ -122,6 +126,7 @@ impl Role {
         let (low, high, spacing) = match self {
             Role::Decay => (0.005, STEEPEST, Spacing::Geometric),
             Role::SteepDecay => (0.005, 2.0 * STEEPEST, Spacing::Geometric),
+            Role::Ratio => (1.0 / LARGEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
             Role::Exponent => (-STEEPEST, STEEPEST, Spacing::Signed),
             Role::Rate(_) => (0.02 / span, 12.0 / range.first_gap, Spacing::Geometric),
             Role::SignedRate(_) => (-12.0 / range.first_gap, 12.0 / range.first_gap, Spacing::Signed),
@@ -131,8 +136,9 @@ impl Role {
             Role::Centre(_) => (range.lowest - span / 10.0, range.highest + span / 10.0, Spacing::Uniform),
             Role::PowerRate { rises, .. } => {
                 // In units of the power at the smallest value.
-                let steepest = STEEPEST * (range.highest / smallest_positive).ln();
-                let (low, high) = if rises { (-steepest, 0.0) } else { (-OTHER_FACTORS, steepest) };
+                let decades = (range.highest / smallest_positive).ln();
+                let (low, high) =
+                    if rises { (-STEEPEST * decades, 0.0) } else { (-OTHER_FACTORS, LARGEST_RATIO * decades) };
                 ((low - VISIBLE).exp(), (high + VISIBLE).exp(), Spacing::Geometric)
             }
             Role::Unit(..) => (range.lowest / 1e3, range.highest * 1e12, Spacing::Geometric),
@@ -152,6 +158,7 @@ impl Role {
         match self {
             Role::Decay => "[0.005, 8]",
             Role::SteepDecay => "[0.005, 16]",
+            Role::Ratio => "[0.02, 50]",
             Role::PowerRate { .. } => "unbounded; searched where the product with its power reaches 1 near the data",
             Role::Unit(..) => "unbounded; searched in [x_min/1000, 1e12 x_max]",
             Role::Exponent => "[-8, 8]",

@@ -84,7 +84,8 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
     };
     let Generated { curves: batch, truth } = sweep.batch(0, curves).expect("typical parameters give finite curves");
     let objective = Objective { space: Space::Log, loss: Loss::Squares };
-    let plan = |law, controls: &[_]| Plan::new(law, objective, controls, Weighting::Even, false, &law_columns(&columns));
+    let plan =
+        |law, controls: &[_]| Plan::new(law, objective, controls, Weighting::Even, false, &law_columns(&columns));
     let (plan, spelling) =
         Fit::plan(vec![law.clone()], &[], plan).expect("a catalogue law is planned").pop().expect("one law, one plan");
     let packed = plan.pack(&batch);
@@ -92,7 +93,13 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
     let proposals = backend.propose(&packed.problem).expect("the device works");
     let t1 = std::time::Instant::now();
     let found = judge(&packed.problem, &proposals, false);
-    println!("search {:?} judge {:?} starts per curve {:.2} points {}", t1 - t0, t1.elapsed(), *proposals.offsets.last().unwrap() as f64 / curves as f64, plan.grid_points());
+    println!(
+        "search {:?} judge {:?} starts per curve {:.2} points {}",
+        t1 - t0,
+        t1.elapsed(),
+        *proposals.offsets.last().unwrap() as f64 / curves as f64,
+        plan.grid_points()
+    );
     let found = spelling.as_ref().map_or_else(|| found.clone(), |spelling| spelling.spell(&found));
 
     let jacobian = Jacobian::of(&law);
