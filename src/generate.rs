@@ -3,10 +3,14 @@
 //! In: a law, ranges for its inputs and parameters, a noise, a seed. Out: [`CurveBatch`]es and the true parameters. Curve
 //! `i` depends on the seed and `i` alone: not on batches, threads or how many curves there are. Knows no files.
 
+pub mod typical;
+
+use typical::Typical;
+
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
-use crate::formula::graph::{Id, Node};
-use crate::law::Law;
+use crate::formula::graph::{Graph, Id, Node};
+use crate::law::{Law, catalogue::Entry};
 use crate::random::Stream;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -31,6 +35,8 @@ pub enum Draw {
     Uniform(f64, f64),
     /// Uniform in the logarithm; both ends positive.
     LogUniform(f64, f64),
+    /// As its role in the law suggests, over the inputs of the curve: see [`typical`].
+    Typical,
 }
 
 /// Independent noise on every point, given by its standard deviation.
@@ -69,6 +75,12 @@ pub struct Generated {
 }
 
 impl Axis {
+    /// Four decades in the law's domain: 1 to 1e4, or 10 to 1e5 where the law begins at one.
+    pub fn four_decades(entry: &Entry) -> Axis {
+        let low = if entry.above < 1.0 { 1.0 } else { 10.0 * entry.above };
+        Axis { low, high: 1e4 * low, cells: None }
+    }
+
     /// Value at `position` in 0..=1: geometric where the low end is positive, uniform elsewhere.
     fn at(&self, position: f64) -> f64 {
         // Both ends exactly: exp(log(high)) is not high.
@@ -82,11 +94,13 @@ impl Axis {
 }
 
 impl Draw {
-    fn draw(self, stream: &mut Stream) -> f64 {
+    /// None where the inputs of the curve have to be known first.
+    fn draw(self, stream: &mut Stream) -> Option<f64> {
         match self {
-            Draw::Fixed(value) => value,
-            Draw::Uniform(low, high) => stream.uniform(low, high),
-            Draw::LogUniform(low, high) => (stream.uniform(low.ln(), high.ln())).exp(),
+            Draw::Fixed(value) => Some(value),
+            Draw::Uniform(low, high) => Some(stream.uniform(low, high)),
+            Draw::LogUniform(low, high) => Some((stream.uniform(low.ln(), high.ln())).exp()),
+            Draw::Typical => None,
         }
     }
 }
@@ -97,11 +111,11 @@ impl Sweep {
     /// # Errors
     /// [`Error::Usage`] where the law is not finite at a point, naming the curve and its parameters.
     pub fn batch(&self, first: u64, count: usize) -> Result<Generated> {
-        let steps = Steps::new(&self.law);
+        let tools = (Steps::of(&self.law.graph, self.law.prediction), Typical::new(&self.law));
         let curves: Vec<Curve> = (0..count)
             .into_par_iter()
             .with_min_len(64)
-            .map_init(|| steps.clone(), |steps, i| self.curve(first + i as u64, steps))
+            .map_init(|| tools.clone(), |(steps, typical), i| self.curve(first + i as u64, steps, typical))
             .collect::<Result<_>>()?;
         let mut offsets = Vec::with_capacity(count + 1);
         offsets.push(0);
@@ -122,11 +136,12 @@ impl Sweep {
         Ok(Generated { curves: CurveBatch { offsets, columns }, truth })
     }
 
-    fn curve(&self, index: u64, steps: &mut Steps) -> Result<Curve> {
+    fn curve(&self, index: u64, steps: &mut Steps, typical: &mut Typical) -> Result<Curve> {
         let mut stream = Stream::new(self.seed, index);
-        let truth: Vec<f64> = self.draws.iter().map(|draw| draw.draw(&mut stream)).collect();
+        let known: Vec<Option<f64>> = self.draws.iter().map(|draw| draw.draw(&mut stream)).collect();
         let mut columns = self.inputs(&mut stream);
         let points = columns[0].len().max(columns[columns.len() - 1].len());
+        let truth = typical.draw(&known, &columns, points, &mut stream);
         let mut response = steps.evaluate(&columns, &truth, points).to_vec();
         for (point, y) in response.iter_mut().enumerate() {
             *y = match self.noise {
@@ -204,9 +219,9 @@ struct Curve {
     truth: Vec<f64>,
 }
 
-/// A law's graph laid out for evaluation over the points of a curve, one node after the other, by the standard library's
+/// A node of a law's graph laid out for evaluation over the points of a curve, one node after the other, by the standard library's
 /// functions: truth should not come from the evaluators that it tests.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Steps {
     nodes: Vec<Node>,
     slots: HashMap<Id, usize>,
@@ -214,10 +229,10 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(law: &Law) -> Self {
-        let order = law.graph.reachable(&[law.prediction]);
+    fn of(graph: &Graph, root: Id) -> Self {
+        let order = graph.reachable(&[root]);
         Steps {
-            nodes: order.iter().map(|&id| law.graph.node(id)).collect(),
+            nodes: order.iter().map(|&id| graph.node(id)).collect(),
             values: vec![Vec::new(); order.len()],
             slots: order.into_iter().enumerate().map(|(slot, id)| (id, slot)).collect(),
         }
@@ -239,7 +254,7 @@ impl Steps {
                 }
             }
         }
-        self.values.last().expect("a law has a node")
+        self.values.last().expect("a root reaches itself")
     }
 }
 

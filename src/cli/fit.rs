@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use options::{bound, fixed, grid, loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
+use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
@@ -160,10 +162,12 @@ impl Fit {
         let mut said = report::names(&laws);
         said += &self.ignored(&laws);
         let numbers = self.numbers(&laws);
-        let plans = self.plans(laws, &numbers)?;
+        let planned = self.plans(laws, &numbers)?;
+        let plans: Vec<&Plan> = planned.iter().map(|(plan, _)| &**plan).collect();
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
         said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
-        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        let fits = planned.into_iter().zip(devices.each);
+        let fits = fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device });
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
@@ -224,7 +228,7 @@ impl Fit {
         numbers
     }
 
-    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<Plan>> {
+    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<(Arc<Plan>, Option<Spelling>)>> {
         let controls = [self.bound.as_slice(), &self.fix, &self.grid, &self.start].concat();
         check_names(&controls, &laws)?;
         let column = |name: &String| numbers.iter().position(|number| number == name).expect("asked for above");
@@ -238,8 +242,10 @@ impl Fit {
             Space::Linear => fit::Space::Linear,
         };
         let objective = Objective { space, loss: self.loss };
-        let plan = |law| Plan::new(law, objective, &controls, weighting, self.drop_bad_rows, numbers);
-        laws.into_iter().map(plan).collect()
+        let plan = |law, controls: &[NamedControl]| {
+            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
+        };
+        pipeline::Fit::plan(laws, &controls, plan)
     }
 
     /// A note on --x where formulas do not heed it.

@@ -14,6 +14,7 @@ pub mod pack;
 pub mod problem;
 pub mod programs;
 pub mod search;
+pub mod spell;
 pub mod symmetry;
 
 use crate::error::Result;

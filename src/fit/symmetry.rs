@@ -7,6 +7,7 @@
 
 use super::model::Model;
 use super::pack::Control;
+use crate::law::role::Role;
 use crate::random::Stream;
 
 /// Curves that must agree before a change counts as a symmetry; random, so that a chance agreement is out of the question.
@@ -80,10 +81,16 @@ pub fn find(model: &Model, controls: &[Control]) -> Vec<Symmetry> {
             image.swap(i, j);
         }
         if leaves_prediction(model, |z| image.iter().map(|&j| z[j]).collect()) {
+            // Of several searched pairs a location decides: breaks are told in the order in which they come.
+            let mut pairs = pairs.to_vec();
+            let located = |&(i, _): &(usize, usize)| matches!(model.roles[i], Role::Location(_));
+            if let Some(first) = pairs.iter().position(located) {
+                pairs.swap(0, first);
+            }
             let (i, j) = pairs[0];
             let order = controls[i].starts.first().zip(controls[j].starts.first());
             let ascending = order.is_none_or(|(first, second)| first <= second);
-            found.push(Symmetry::Exchange { pairs: pairs.to_vec(), ascending });
+            found.push(Symmetry::Exchange { pairs, ascending });
         }
     });
     for &j in searched.iter().filter(|&&j| untouched[j]) {
