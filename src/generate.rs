@@ -5,11 +5,10 @@
 
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
-use crate::formula::graph::{Id, Node};
+use crate::evaluate::reference::{Precision, Reference};
 use crate::law::Law;
 use crate::random::Stream;
 use rayon::prelude::*;
-use std::collections::HashMap;
 
 /// Where the values of one input lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,11 +96,12 @@ impl Sweep {
     /// # Errors
     /// [`Error::Usage`] where the law is not finite at a point, naming the curve and its parameters.
     pub fn batch(&self, first: u64, count: usize) -> Result<Generated> {
-        let steps = Steps::new(&self.law);
+        // Truth should not come from the evaluators that it tests.
+        let law = Reference::new(&self.law.graph, &[self.law.prediction], Precision::Double);
         let curves: Vec<Curve> = (0..count)
             .into_par_iter()
             .with_min_len(64)
-            .map_init(|| steps.clone(), |steps, i| self.curve(first + i as u64, steps))
+            .map_init(|| law.clone(), |law, i| self.curve(first + i as u64, law))
             .collect::<Result<_>>()?;
         let mut offsets = Vec::with_capacity(count + 1);
         offsets.push(0);
@@ -122,12 +122,13 @@ impl Sweep {
         Ok(Generated { curves: CurveBatch { offsets, columns }, truth })
     }
 
-    fn curve(&self, index: u64, steps: &mut Steps) -> Result<Curve> {
+    fn curve(&self, index: u64, law: &mut Reference) -> Result<Curve> {
         let mut stream = Stream::new(self.seed, index);
         let truth: Vec<f64> = self.draws.iter().map(|draw| draw.draw(&mut stream)).collect();
         let mut columns = self.inputs(&mut stream);
         let points = columns[0].len().max(columns[columns.len() - 1].len());
-        let mut response = steps.evaluate(&columns, &truth, points).to_vec();
+        law.evaluate(&columns, &truth, points);
+        let mut response = law.output(0).to_vec();
         for (point, y) in response.iter_mut().enumerate() {
             *y = match self.noise {
                 Noise::Log(sigma) => *y * (sigma * stream.normal()).exp(),
@@ -202,45 +203,6 @@ fn scatter(points: usize, d: usize) -> Vec<f64> {
 struct Curve {
     columns: Vec<Vec<f64>>,
     truth: Vec<f64>,
-}
-
-/// A law's graph laid out for evaluation over the points of a curve, one node after the other, by the standard library's
-/// functions: truth should not come from the evaluators that it tests.
-#[derive(Clone)]
-struct Steps {
-    nodes: Vec<Node>,
-    slots: HashMap<Id, usize>,
-    values: Vec<Vec<f64>>,
-}
-
-impl Steps {
-    fn new(law: &Law) -> Self {
-        let order = law.graph.reachable(&[law.prediction]);
-        Steps {
-            nodes: order.iter().map(|&id| law.graph.node(id)).collect(),
-            values: vec![Vec::new(); order.len()],
-            slots: order.into_iter().enumerate().map(|(slot, id)| (id, slot)).collect(),
-        }
-    }
-
-    fn evaluate(&mut self, columns: &[Vec<f64>], parameters: &[f64], points: usize) -> &[f64] {
-        for slot in 0..self.nodes.len() {
-            let (before, rest) = self.values.split_at_mut(slot);
-            let out = &mut rest[0];
-            out.clear();
-            match self.nodes[slot] {
-                Node::Constant(bits) => out.resize(points, f64::from_bits(bits)),
-                Node::Input(k) => out.extend_from_slice(&columns[k as usize]),
-                Node::Parameter(j) => out.resize(points, parameters[j as usize]),
-                Node::Unary(operator, a) => out.extend(before[self.slots[&a]].iter().map(|&z| operator.apply(z))),
-                Node::Binary(operator, a, b) => {
-                    let (a, b) = (&before[self.slots[&a]], &before[self.slots[&b]]);
-                    out.extend(a.iter().zip(b).map(|(&a, &b)| operator.apply(a, b)));
-                }
-            }
-        }
-        self.values.last().expect("a law has a node")
-    }
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@
 //!     selection: Selection { keys: vec!["run".into()], numbers, filter: None },
 //!     fits: vec![Fit { plan, device: Device::cpu() }],
 //!     out: fits.to_str().expect("a path").to_string(),
+//!     verify: 0,
 //!     threads: 2,
 //!     interrupted: Default::default(),
 //! };
@@ -76,6 +77,8 @@ pub mod generate;
 pub mod law;
 pub mod pipeline;
 pub mod random;
+pub mod selftest;
 pub mod table;
+pub mod verify;
 
 pub use error::{Error, Result};

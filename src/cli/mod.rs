@@ -5,6 +5,7 @@ mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod selftest;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -25,6 +26,7 @@ enum Command {
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
+    Selftest(selftest::Selftest),
 }
 
 impl Arguments {
@@ -35,6 +37,7 @@ impl Arguments {
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+            Command::Selftest(selftest) => selftest.run(),
         }
     }
 }

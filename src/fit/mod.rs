@@ -4,6 +4,7 @@
 //! refines), [`judge`] decides in f64 for every backend alike.
 
 pub mod cpu;
+pub mod dense;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;
