@@ -53,6 +53,7 @@
 //!     source,
 //!     selection: Selection { keys: vec!["run".into()], numbers, filter: None },
 //!     fits: vec![Fit { plan, device: Device::cpu() }],
+//!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
 //!     verify: 0,
 //!     threads: 2,
@@ -78,6 +79,7 @@ pub mod law;
 pub mod pipeline;
 pub mod random;
 pub mod selftest;
+pub mod statistics;
 pub mod table;
 pub mod verify;
 

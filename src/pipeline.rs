@@ -9,6 +9,8 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
+pub use columns::{Extras, parameter_column};
+pub(crate) use columns::{covariance, freedom};
 
 use columns::Columns;
 
@@ -38,6 +40,8 @@ pub struct Request {
     pub selection: Selection,
     /// In the order in which a curve's rows shall come.
     pub fits: Vec<Fit>,
+    /// Columns beyond the usual ones.
+    pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
     /// How many random curves are fitted again by brute force, for every law.
@@ -122,7 +126,7 @@ impl Run {
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
     /// be written.
     pub fn open(request: Request) -> Result<Run> {
-        let columns = Columns::new(&request.fits);
+        let columns = Columns::new(&request.fits, request.extras);
         let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
         let reader = table::read(&request.source, &request.selection, &options)?;
         let writer = Writer::create(&request.out, reader.key_schema(), columns.announced())?;
@@ -312,7 +316,11 @@ impl Feeder {
             Ok(Err(error)) => Message::Failed(error),
             Err(payload) => Message::Panicked(payload),
         };
-        self.say(last);
+        let messages = self.messages.clone();
+        // Whoever hears the last word may leave at once: by then nothing here may hold a device any more.
+        drop(self);
+        // Nobody listens after an interruption.
+        let _ = messages.send(last);
     }
 
     fn read(&self, mut reader: Reader) -> Result<Message> {
@@ -370,6 +378,7 @@ impl Feeder {
                 Ok(Err(error)) => Message::Failed(error),
                 Err(payload) => Message::Panicked(payload),
             };
+            drop(request);
             // Nobody listens after an interruption.
             let _ = messages.send(message);
         });

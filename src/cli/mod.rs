@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod allocate;
+mod decision;
 mod devices;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod predict;
 mod selftest;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +30,8 @@ enum Command {
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
     Selftest(selftest::Selftest),
+    Predict(Box<predict::Predict>),
+    Allocate(Box<allocate::Allocate>),
 }
 
 impl Arguments {
@@ -38,6 +43,8 @@ impl Arguments {
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
             Command::Selftest(selftest) => selftest.run(),
+            Command::Predict(predict) => predict.run(),
+            Command::Allocate(allocate) => allocate.run(),
         }
     }
 }
@@ -64,6 +71,12 @@ fn assignment(text: &str) -> std::result::Result<(String, &str), String> {
 fn number(text: &str) -> std::result::Result<f64, String> {
     let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
     value.ok_or_else(|| format!("\"{text}\" is not a number"))
+}
+
+/// A level of confidence: between 0 and 1.
+fn level(text: &str) -> std::result::Result<f64, String> {
+    let level = number(text)?;
+    if level > 0.0 && level < 1.0 { Ok(level) } else { Err("give a share between 0 and 1, as in 0.95".into()) }
 }
 
 /// Prints results; a reader that has seen enough, as `head`, is no error.
