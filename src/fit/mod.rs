@@ -6,6 +6,7 @@
 pub mod appeal;
 pub mod cpu;
 pub mod decay;
+pub mod dense;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;
