@@ -9,6 +9,8 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
+pub use columns::{Extras, parameter_column};
+pub(crate) use columns::{covariance, freedom};
 
 use columns::Columns;
 
@@ -37,6 +39,8 @@ pub struct Request {
     pub selection: Selection,
     /// In the order in which a curve's rows shall come.
     pub fits: Vec<Fit>,
+    /// Columns beyond the usual ones.
+    pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
     /// Threads that fit, and as many that decode; the result does not depend on it.
@@ -119,7 +123,7 @@ impl Run {
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
     /// be written.
     pub fn open(request: Request) -> Result<Run> {
-        let columns = Columns::new(&request.fits);
+        let columns = Columns::new(&request.fits, request.extras);
         let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
         let reader = table::read(&request.source, &request.selection, &options)?;
         let writer = Writer::create(&request.out, reader.key_schema(), columns.announced())?;
@@ -306,7 +310,11 @@ impl Feeder {
             Ok(Err(error)) => Message::Failed(error),
             Err(payload) => Message::Panicked(payload),
         };
-        self.say(last);
+        let messages = self.messages.clone();
+        // Whoever hears the last word may leave at once: by then nothing here may hold a device any more.
+        drop(self);
+        // Nobody listens after an interruption.
+        let _ = messages.send(last);
     }
 
     fn read(&self, mut reader: Reader) -> Result<Message> {
@@ -356,6 +364,7 @@ impl Feeder {
                 Ok(Err(error)) => Message::Failed(error),
                 Err(payload) => Message::Panicked(payload),
             };
+            drop(request);
             // Nobody listens after an interruption.
             let _ = messages.send(message);
         });
