@@ -77,5 +77,6 @@ pub mod law;
 pub mod pipeline;
 pub mod random;
 pub mod table;
+pub mod workload;
 
 pub use error::{Error, Result};

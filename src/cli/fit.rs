@@ -6,7 +6,8 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid, loss, start};
+pub(super) use options::loss;
+use options::{bound, fixed, grid, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
@@ -117,9 +118,18 @@ pub struct Fit {
 
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Space {
+pub(super) enum Space {
     Log,
     Linear,
+}
+
+impl From<Space> for fit::Space {
+    fn from(space: Space) -> fit::Space {
+        match space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        }
+    }
 }
 
 impl Fit {
@@ -226,11 +236,7 @@ impl Fit {
             (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
             (None, None) => Weighting::Even,
         };
-        let space = match self.space {
-            Space::Log => fit::Space::Log,
-            Space::Linear => fit::Space::Linear,
-        };
-        let objective = Objective { space, loss: self.loss };
+        let objective = Objective { space: self.space.into(), loss: self.loss };
         let plan = |law| Plan::new(law, objective, &controls, weighting, self.drop_bad_rows, numbers);
         laws.into_iter().map(plan).collect()
     }
@@ -259,6 +265,6 @@ impl Fit {
     }
 }
 
-fn all_cores() -> usize {
+pub(super) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

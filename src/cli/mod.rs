@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod bench;
 mod devices;
 mod fit;
 mod generate;
@@ -25,6 +26,7 @@ enum Command {
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
+    Bench(Box<bench::Bench>),
 }
 
 impl Arguments {
@@ -35,6 +37,7 @@ impl Arguments {
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+            Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod model;
 pub mod pack;
 pub mod problem;
 pub mod programs;
+pub mod reference;
 pub mod search;
 
 use crate::error::Result;
