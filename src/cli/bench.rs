@@ -6,7 +6,7 @@ mod measure;
 mod plot;
 mod report;
 
-use super::fit::{Space, all_cores, loss};
+use super::fit::{Space, all_cores, loss, start};
 use super::generate::points;
 use super::interruption;
 use super::print;
@@ -16,6 +16,7 @@ use report::Machine;
 use std::path::PathBuf;
 use std::sync::Arc;
 use sweepfit::fit::gpu::{Gpu, adapters};
+use sweepfit::fit::pack::NamedControl;
 use sweepfit::fit::{Loss, Objective};
 use sweepfit::pipeline::Device;
 use sweepfit::workload::Workload;
@@ -78,6 +79,10 @@ pub struct Bench {
     /// `squares` or `huber:DELTA` [default: squares]
     #[arg(long, value_name = "LOSS", value_parser = loss, help_heading = "What is measured")]
     loss: Option<Loss>,
+    /// Search a parameter from these values only, as programs without a search do; the reference knows nothing of it.
+    /// Repeatable
+    #[arg(long, value_name = "P=V[,V…]", value_parser = start, help_heading = "What is measured")]
+    start: Vec<NamedControl>,
     /// The response of FILE
     #[arg(long, value_name = "COL", requires = "inputs", help_heading = "What is measured")]
     y: Option<String>,
@@ -144,7 +149,7 @@ impl Bench {
         let text = if self.scaling {
             let workload = self.only_workload()?;
             let sizes = self.sizes()?;
-            let scales = measure::scaling(&self.measure(), &workload, self.seed, &sizes, &engines, &threads)?;
+            let scales = measure::scaling(&self.measure(), &workload, &sizes, &engines, &threads)?;
             self.show_scaling(&machine, &workload, &scales)?
         } else {
             let mut measured = Vec::new();
@@ -175,7 +180,7 @@ impl Bench {
     }
 
     fn measure(&self) -> measure::Settings {
-        measure::Settings { repeat: self.repeat, quiet: self.quiet }
+        measure::Settings { repeat: self.repeat, seed: self.seed, start: self.start.clone(), quiet: self.quiet }
     }
 
     fn threads(&self) -> Vec<usize> {
@@ -227,25 +232,22 @@ impl Bench {
 
     /// What is measured, one after the other.
     fn data(&self) -> Result<Vec<Data>> {
+        let settings = self.measure();
         if !self.inputs.is_empty() {
             if self.laws.is_empty() {
                 return Err(Error::Usage("FILE needs --law LAW: what shall be fitted to it?".into()));
             }
             let objective = self.objective(measure::USUAL_OBJECTIVE);
-            let each = self
-                .laws
-                .iter()
-                .map(|law| measure::file(&self.inputs, law, &self.x, self.y.as_deref(), &self.by, objective));
+            let each = self.laws.iter().map(|law| {
+                measure::file(&settings, &self.inputs, law, &self.x, self.y.as_deref(), &self.by, objective)
+            });
             return each.collect();
         }
         let workloads = self.generated(&SHORT_SET)?;
         if self.keep.is_some() && workloads.len() != 1 {
             return Err(Error::Usage("--keep keeps one sweep: name one --workload or one --law".into()));
         }
-        workloads
-            .iter()
-            .map(|workload| measure::generate(&self.measure(), workload, self.seed, self.keep.as_deref()))
-            .collect()
+        workloads.iter().map(|workload| measure::generate(&settings, workload, self.keep.as_deref())).collect()
     }
 
     /// The workloads and laws named, else `usual`, as the other options change them.

@@ -6,8 +6,8 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-pub(super) use options::loss;
-use options::{bound, fixed, grid, start};
+use options::{bound, fixed, grid};
+pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};

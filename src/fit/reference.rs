@@ -22,6 +22,8 @@ const MOST_PARTS: usize = 16;
 pub struct Disagreement {
     /// Curves that the reference could fit.
     pub curves: usize,
+    /// Of those: there is an answer to compare.
+    pub answered: usize,
     /// Of those: the answer is missing, or its objective is higher by more than [`SAME_OPTIMUM`].
     pub worse: usize,
     /// Of those: the answer's objective is lower by more than that.
@@ -77,6 +79,7 @@ pub fn compare(status: &[Status], objective: &[f64], parameters: &[f64], referen
             found.worse += 1;
             continue;
         }
+        found.answered += 1;
         let (ours, theirs) = (objective[curve], reference.objective[curve]);
         // Both are zero where the fit is perfect to the last bit.
         let excess = if ours == theirs { 0.0 } else { (ours - theirs) / theirs.max(f64::MIN_POSITIVE) };
@@ -140,6 +143,7 @@ mod tests {
         let found = compare(&ours.status, &higher, &shifted, &reference);
         assert!(found.worse == 4 && found.parameters > 1e-3 && found.objective > 9e-4, "{found:?}");
         let lost = vec![Status::NonFinite; 4];
-        assert_eq!(compare(&lost, &higher, &shifted, &reference).worse, 4);
+        let found = compare(&lost, &higher, &shifted, &reference);
+        assert_eq!((found.worse, found.answered), (4, 0));
     }
 }

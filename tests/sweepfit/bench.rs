@@ -71,6 +71,20 @@ fn spots_and_robust_fits_reach_the_optimum_of_the_dense_search() {
 }
 
 #[test]
+fn starts_replace_the_search_but_not_the_reference() {
+    let starts = "--workload W1 --curves 24 --repeat 1 --start x0=2 --start y0=2 --start s=1";
+    let told = bench(&starts.split_whitespace().collect::<Vec<_>>());
+    let workload = &told["workloads"][0];
+    assert_eq!((number(&workload["grid_points"]), &workload["start"]["s"]), (1.0, &serde_json::json!([1.0])));
+    assert!(number(&workload["reference_grid_points"]) > 1000.0, "{workload:#}");
+    assert_eq!(number(&workload["runs"][0]["reference"]["reached"]), 1.0, "starts within a tenth of the truth");
+    // The spot is not out there: from there the fit ends elsewhere, and the bench says so.
+    let starts = "--workload W1 --curves 24 --repeat 1 --start x0=40 --start y0=40 --start s=0.05";
+    let told = bench(&starts.split_whitespace().collect::<Vec<_>>());
+    assert!(number(&told["workloads"][0]["runs"][0]["reference"]["reached"]) < 0.5, "{told:#}");
+}
+
+#[test]
 fn the_table_for_people_holds_a_line_for_every_number_of_threads() {
     let ran =
         run(&["bench", "--law", "power", "--curves", "50", "--threads", "1,2", "--backend", "cpu", "--repeat", "1"]);
@@ -177,6 +191,7 @@ fn mistakes_are_explained() {
         (&["--workload", "W1", "--law", "power"], "cannot be used with"),
         (&["--workload", "W1", "--loss", "huber"], "cannot be used with"),
         (&["--workload", "W1", "--points", "9"], "the points of W1 are a grid"),
+        (&["--law", "power", "--start", "q=1"], "q"),
         (&["--law", "saturating_pwer"], "did you mean saturating_power?"),
         (&["--law", "y ~ E + A*x^-alpha"], "sweepfit generate"),
         (&["--law", "power", "--curves", "0"], "0 is not in 1"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sweepfit::fit::gpu::{Gpu, Timings};
 use sweepfit::fit::judge::Verdicts;
-use sweepfit::fit::pack::{Plan, Weighting};
+use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
 use sweepfit::fit::reference::{self, Disagreement};
 use sweepfit::fit::{Loss, Objective, Space, Status};
 use sweepfit::generate::Generated;
@@ -39,6 +39,10 @@ const ROW_GROUP: usize = 1_000_003;
 pub struct Settings {
     /// Runs, of which the fastest counts.
     pub repeat: u32,
+    /// Of generated sweeps.
+    pub seed: u64,
+    /// Values that parameters are searched from, instead of a grid.
+    pub start: Vec<NamedControl>,
     /// Whether stderr stays silent.
     pub quiet: bool,
 }
@@ -70,6 +74,8 @@ pub struct Data {
     y: Option<String>,
     by: Vec<String>,
     pub objective: Objective,
+    /// Values that parameters are searched from.
+    pub start: Vec<NamedControl>,
     /// What generated it, and the seed.
     pub generated: Option<(Workload, u64)>,
     /// Bytes of the files.
@@ -171,6 +177,7 @@ fn text_of(path: &Path) -> Result<String> {
 
 /// The user's own files.
 pub fn file(
+    settings: &Settings,
     paths: &[String],
     law: &str,
     x: &[String],
@@ -188,17 +195,19 @@ pub fn file(
         y: y.map(str::to_string),
         by: by.to_vec(),
         objective,
+        start: settings.start.clone(),
         generated: None,
         bytes,
         folder: folder()?,
     };
-    data.bind(&source)?;
+    data.plan(&source, &data.start)?;
     Ok(data)
 }
 
 /// Generates a workload into a file, which is kept where `keep` says so and else lives as long as the [`Data`].
-pub fn generate(settings: &Settings, workload: &Workload, seed: u64, keep: Option<&Path>) -> Result<Data> {
+pub fn generate(settings: &Settings, workload: &Workload, keep: Option<&Path>) -> Result<Data> {
     say(settings, &format!("{}: generating {} curves", workload.name, workload.curves));
+    let seed = settings.seed;
     let sweep = workload.sweep(seed)?;
     let folder = folder()?;
     let path = keep.map_or_else(|| folder.path().join("sweep.parquet"), Path::to_path_buf);
@@ -219,6 +228,7 @@ pub fn generate(settings: &Settings, workload: &Workload, seed: u64, keep: Optio
         y: Some(workload.y.clone()),
         by: vec!["curve".into()],
         objective: workload.objective,
+        start: settings.start.clone(),
         generated: Some((workload.clone(), seed)),
         bytes,
         folder,
@@ -231,15 +241,16 @@ impl Data {
         Law::bind(&self.law, &columns, Mapping { x: &self.x, y: self.y.as_deref() })
     }
 
-    fn plan(&self, source: &Source) -> Result<Plan> {
+    fn plan(&self, source: &Source, start: &[NamedControl]) -> Result<Plan> {
         let law = self.bind(source)?;
+        check_names(start, std::slice::from_ref(&law))?;
         let numbers = law.columns.clone();
-        Plan::new(law, self.objective, &[], Weighting::Even, false, &numbers)
+        Plan::new(law, self.objective, start, Weighting::Even, false, &numbers)
     }
 
     fn request(&self, engine: &Engine, threads: usize) -> Result<Request> {
         let source = Source::open(&self.paths)?;
-        let plan = self.plan(&source)?;
+        let plan = self.plan(&source, &self.start)?;
         Ok(Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers: plan.law.columns.clone(), filter: None },
@@ -255,10 +266,11 @@ impl Data {
 /// Measures one workload on every device with every number of threads.
 pub fn workload(settings: &Settings, data: Data, engines: &[Engine], threads: &[usize]) -> Result<Measured> {
     let source = Source::open(&data.paths)?;
-    let plan = data.plan(&source)?;
+    let plan = data.plan(&source, &data.start)?;
     let (grid_points, formula) = (plan.grid_points(), format!("{} ~ {}", plan.law.response_text, plan.law.formula));
     let inputs = plan.law.inputs().into_iter().map(str::to_string).collect();
-    let dense = reference::dense(plan);
+    // The reference searches everywhere, whatever the starts.
+    let dense = reference::dense(data.plan(&source, &[])?);
     let mut reference: Option<Verdicts> = None;
     let (mut runs, mut curves, mut rows) = (Vec::new(), 0, 0);
     for &threads in threads {
@@ -375,14 +387,13 @@ fn sum(stages: &Stages) -> Duration {
 pub fn scaling(
     settings: &Settings,
     workload: &Workload,
-    seed: u64,
     sizes: &[u64],
     engines: &[Engine],
     threads: &[usize],
 ) -> Result<Vec<Scale>> {
     let mut scales: Vec<Scale> = Vec::new();
     for &curves in sizes {
-        let data = generate(settings, &Workload { curves, ..workload.clone() }, seed, None)?;
+        let data = generate(settings, &Workload { curves, ..workload.clone() }, None)?;
         for &threads in threads {
             for engine in engines {
                 let label = engine.label();

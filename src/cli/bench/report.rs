@@ -82,6 +82,8 @@ pub fn json(machine: &Machine, measured: &[Measured]) -> Value {
 fn data_json(data: &Data) -> Value {
     let mut told =
         json!({ "space": space(data.objective.space), "loss": loss(data.objective.loss), "file_bytes": data.bytes });
+    let start = data.start.iter().map(|named| (named.parameter.clone(), json!(named.control.starts)));
+    told["start"] = start.collect();
     if let Some((workload, seed)) = &data.generated {
         told["generated"] = generated_json(workload);
         told["generated"]["seed"] = json!(seed);
@@ -146,8 +148,8 @@ fn run_json(measured: &Measured, run: &Run) -> Value {
             "reached": share_reached(run),
             "worse": found.worse,
             "better": found.better,
-            "objective": found.objective,
-            "parameters": found.parameters,
+            "objective": differed(run, found.objective),
+            "parameters": differed(run, found.parameters),
         },
         "device": run.device.map(|device| json!({
             "compile": run.compile,
@@ -171,6 +173,11 @@ fn run_json(measured: &Measured, run: &Run) -> Value {
 fn share_reached(run: &Run) -> Option<f64> {
     let found = &run.disagreement;
     (found.curves > 0).then(|| (found.curves - found.worse) as f64 / found.curves as f64)
+}
+
+/// A largest difference; none where no answer could be compared.
+fn differed(run: &Run, difference: f64) -> Option<f64> {
+    (run.disagreement.answered > 0).then_some(difference)
 }
 
 /// The scaling, for machines.
@@ -234,6 +241,7 @@ fn workload_text(measured: &Measured) -> String {
     let mut stages = vec![header(&["read", "pack", "search", "refine", "judge", "write", "seconds alone"])];
     for run in &measured.runs {
         let (curves, found) = (measured.curves as f64, &run.disagreement);
+        let difference = |value| differed(run, value).map_or("-".into(), |value| format!("{value:.1e}"));
         let outcome = [
             format!("{:.3} s", run.best()),
             short(rate(curves, run.best())),
@@ -241,8 +249,8 @@ fn workload_text(measured: &Measured) -> String {
             short(evaluations(measured, run)),
             percent(run.converged(measured.curves)),
             share_reached(run).map_or("-".into(), |share| format!("{} of {}", percent(share), found.curves)),
-            format!("{:.1e}", found.objective),
-            format!("{:.1e}", found.parameters),
+            difference(found.objective),
+            difference(found.parameters),
         ];
         outcomes.push([device(run), outcome.to_vec()].concat());
         let Stages { read, pack, search, refine, judge, write } = run.stages;
