@@ -53,6 +53,7 @@
 //!     source,
 //!     selection: Selection { keys: vec!["run".into()], numbers, filter: None },
 //!     fits: vec![Fit { plan, device: Device::cpu() }],
+//!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
 //!     threads: 2,
 //!     interrupted: Default::default(),
@@ -76,6 +77,7 @@ pub mod generate;
 pub mod law;
 pub mod pipeline;
 pub mod random;
+pub mod statistics;
 pub mod table;
 pub mod workload;
 

@@ -10,6 +10,8 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
+pub use columns::{Extras, parameter_column};
+pub(crate) use columns::{covariance, freedom};
 
 use columns::Columns;
 
@@ -38,6 +40,8 @@ pub struct Request {
     pub selection: Selection,
     /// In the order in which a curve's rows shall come.
     pub fits: Vec<Fit>,
+    /// Columns beyond the usual ones.
+    pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
     /// Threads that fit, and as many that decode; the result does not depend on it.
@@ -120,7 +124,7 @@ impl Run {
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
     /// be written.
     pub fn open(request: Request) -> Result<Run> {
-        let columns = Columns::new(&request.fits);
+        let columns = Columns::new(&request.fits, request.extras);
         let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
         let reader = table::read(&request.source, &request.selection, &options)?;
         let writer = Writer::create(&request.out, reader.key_schema(), columns.announced())?;

@@ -14,7 +14,7 @@ use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
-use sweepfit::pipeline::{self, Request};
+use sweepfit::pipeline::{self, Extras, Request};
 use sweepfit::table::{Selection, Source};
 use sweepfit::{Error, Result};
 
@@ -102,6 +102,12 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Also write <parameter>_lo and <parameter>_hi: intervals of this level by Student's t with n - p degrees of freedom
+    #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "What comes out")]
+    level: Option<f64>,
+    /// Also write the covariance of each fit's parameters, which `predict`, `allocate` and `next` need
+    #[arg(long, help_heading = "What comes out")]
+    covariance: bool,
     /// Exit with 1 if a curve is neither converged nor at_bound
     #[arg(long, help_heading = "What comes out")]
     strict: bool,
@@ -172,6 +178,7 @@ impl Fit {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
             fits: fits.collect(),
+            extras: Extras { covariance: self.covariance, level: self.level },
             out: self.output.clone(),
             threads: self.threads.map_or_else(all_cores, usize::from),
             interrupted: interruption::flag(),

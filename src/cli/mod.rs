@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
+mod allocate;
 mod bench;
+mod decision;
 mod devices;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod predict;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -26,6 +29,8 @@ enum Command {
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
+    Predict(Box<predict::Predict>),
+    Allocate(Box<allocate::Allocate>),
     Bench(Box<bench::Bench>),
 }
 
@@ -37,6 +42,8 @@ impl Arguments {
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+            Command::Predict(predict) => predict.run(),
+            Command::Allocate(allocate) => allocate.run(),
             Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
@@ -64,6 +71,12 @@ fn assignment(text: &str) -> std::result::Result<(String, &str), String> {
 fn number(text: &str) -> std::result::Result<f64, String> {
     let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
     value.ok_or_else(|| format!("\"{text}\" is not a number"))
+}
+
+/// A level of confidence: between 0 and 1.
+fn level(text: &str) -> std::result::Result<f64, String> {
+    let level = number(text)?;
+    if level > 0.0 && level < 1.0 { Ok(level) } else { Err("give a share between 0 and 1, as in 0.95".into()) }
 }
 
 /// Prints results; a reader that has seen enough, as `head`, is no error.

@@ -44,6 +44,9 @@ pub struct Verdicts {
     /// Free parameter j of curve i at `i * p + j`; θ, not z.
     pub parameters: Vec<f64>,
     pub standard_errors: Vec<f64>,
+    /// Covariance of the free parameters of curve i, a packed lower triangle (see [`super::lanes::at`]) at
+    /// `i * triangle(p)`; zero for pinned parameters, NaN where it is not determined.
+    pub covariance: Vec<f64>,
     pub objective: Vec<f64>,
     pub rmse: Vec<f64>,
     pub r2: Vec<f64>,
@@ -82,6 +85,7 @@ impl Verdicts {
             points: curves.map(|curve| problem.points(curve) as u32).collect(),
             parameters: vec![f64::NAN; count * p],
             standard_errors: vec![f64::NAN; count * p],
+            covariance: vec![f64::NAN; count * triangle(p)],
             objective: null.clone(),
             rmse: null.clone(),
             r2: null.clone(),
@@ -99,6 +103,7 @@ impl Verdicts {
         self.points.append(&mut other.points);
         self.parameters.append(&mut other.parameters);
         self.standard_errors.append(&mut other.standard_errors);
+        self.covariance.append(&mut other.covariance);
         self.objective.append(&mut other.objective);
         self.rmse.append(&mut other.rmse);
         self.r2.append(&mut other.r2);
@@ -1026,6 +1031,12 @@ fn describe_generic<const SET: u8>(
             let known = n > estimated && free(j, lane);
             let error = (variance[at(j, j)][lane] * noise).sqrt();
             verdicts.standard_errors[slot * p + j] = if known { error } else { f64::NAN };
+        }
+        if n > estimated {
+            let into = &mut verdicts.covariance[slot * triangle(p)..][..triangle(p)];
+            for (entry, variance) in into.iter_mut().zip(&variance) {
+                *entry = variance[lane] * noise;
+            }
         }
         if objective > 0.0 {
             let (n, k) = (n as f64, (estimated + 1) as f64);

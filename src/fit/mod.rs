@@ -5,6 +5,7 @@
 
 pub mod appeal;
 pub mod cpu;
+pub mod decay;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;

@@ -103,7 +103,9 @@ pub struct Formula {
 pub fn parse_formula(text: &str) -> Result<Formula> {
     let mut parser = Parser::new(text)?;
     let mut name = None;
-    if let (Some(Token::Name(first)), Some(Token::Symbol("="))) = (parser.token(0), parser.token(1)) {
+    if let (Some(Token::Name(first) | Token::Quoted(first)), Some(Token::Symbol("="))) =
+        (parser.token(0), parser.token(1))
+    {
         name = Some(first.clone());
         parser.position += 2;
     }
@@ -342,10 +344,12 @@ impl<'a> Parser<'a> {
             Token::Symbol("(") => {
                 self.position += 1;
                 let inner = self.nested(Self::disjunction)?;
+                let end = self.span().end;
                 if !self.take(")") {
                     return Err(self.unexpected("`)`"));
                 }
-                return Ok(inner);
+                // The parentheses belong to the text of what they enclose: a formula is cut out of its line by spans.
+                return Ok(Expression { span: span.start..end, ..inner });
             }
             Token::Symbol(_) => return Err(self.unexpected("a number, a name or `(`")),
         };

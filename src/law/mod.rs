@@ -185,6 +185,29 @@ impl Law {
     }
 }
 
+/// Reads an expression of inputs alone, such as a cost, into a graph: `names` are what the inputs may be called, and the
+/// input that each stands for.
+///
+/// # Errors
+/// [`Error::Formula`] for what does not parse, [`Error::Usage`] for a name that is no input.
+pub fn expression(graph: &mut Graph, text: &str, names: &[(String, usize)]) -> Result<Id> {
+    let parsed = parse_formula(text)?;
+    let mut reader = Reader::new(text);
+    reader.graph = std::mem::take(graph);
+    reader.inputs = names.to_vec();
+    let id = reader.read(&parsed.right);
+    *graph = reader.graph;
+    match reader.parameters.first() {
+        Some(unknown) => {
+            let known: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+            let hint =
+                nearest(unknown, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            Err(Error::Usage(format!("`{text}`: \"{unknown}\" is no input{hint} (inputs: {})", known.join(", "))))
+        }
+        None => id,
+    }
+}
+
 /// A text that is nearly a catalogue name is more likely a slip than a formula.
 fn with_catalogue_hint(text: &str, error: Error) -> Error {
     let simple = text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');

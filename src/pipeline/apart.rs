@@ -162,7 +162,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn open(request: &'a Request, fit: &'a Fit, stride: u64) -> Result<Line<'a>> {
-        let columns = Columns::new(&request.fits);
+        let columns = Columns::new(&request.fits, request.extras);
         let writer = Writer::create(&request.out, open(request)?.key_schema(), columns.announced())?;
         let columns_read = request.selection.numbers.len();
         let sample = Sample {

@@ -6,7 +6,7 @@
 use super::columns::Columns;
 use super::{End, Fitted, Request};
 use crate::fit::judge::Verdicts;
-use crate::fit::pack::{Packed, Plan, Weighting};
+use crate::fit::pack::{Control, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
 use crate::table::Keys;
 use serde_json::{Value, json};
@@ -255,6 +255,10 @@ impl Report {
     }
 }
 
+/// How the covariance column is laid out.
+const COVARIANCE: &str = "lower triangle, row by row, over the parameters of the row's law in the order of \"laws\"; \
+                          0 for fixed and pinned parameters";
+
 /// What was asked, in words that a reader of the file can repeat.
 fn methods(request: &Request) -> Vec<(String, String)> {
     let first = &request.fits[0].plan;
@@ -305,6 +309,8 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("loss", loss),
         ("information_criteria", criteria.to_string()),
         ("weighting", weighting),
+        ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
+        ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
         ("bad_rows", if first.drop_bad_rows { "left out" } else { "make their curve bad_domain" }.to_string()),
         ("boxes", lines(boxes.collect())),
         ("inputs", lines(inputs.collect())),
@@ -363,7 +369,12 @@ fn law_card(plan: &Plan) -> Value {
         Some(value) => json!({ "name": name, "fixed": value }),
         None => {
             let free = plan.model.free.iter().position(|&free| free == j).expect("free where not fixed");
-            json!({ "name": name, "box": plan.describe_box(free) })
+            let mut card = json!({ "name": name, "box": plan.describe_box(free) });
+            let Control { lower, upper, grid, starts, .. } = &plan.controls[free];
+            if plan.controls[free] != Control::default() {
+                card["control"] = json!({ "lower": lower, "upper": upper, "grid": grid, "starts": starts });
+            }
+            card
         }
     });
     let searched = plan.model.projection.nonlinear.iter().map(|&j| &plan.law.parameters[plan.model.free[j]]);
@@ -372,6 +383,7 @@ fn law_card(plan: &Plan) -> Value {
         "formula": plan.law.formula,
         "response": plan.law.response_text,
         "inputs": plan.law.inputs(),
+        "columns": plan.law.columns,
         "parameters": parameters.collect::<Vec<_>>(),
         "searched": searched.collect::<Vec<_>>(),
         "grid_cells": plan.grid_cells(),

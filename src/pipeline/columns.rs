@@ -5,12 +5,26 @@
 use super::Fit;
 use crate::fit::Status;
 use crate::fit::judge::Verdicts;
+use crate::fit::lanes::{pair, triangle};
+use crate::fit::pack::Plan;
+use crate::statistics::student::Quantiles;
 use crate::table::{OutputKind, Values};
 use std::sync::Arc;
+
+/// Columns that are written where they are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Extras {
+    /// `covariance`, behind the others: a list of f64, the lower triangle, row by row, of the covariance matrix of the
+    /// law's parameters in the law's order; 0 for parameters that are fixed or pinned, null where it is not determined.
+    pub covariance: bool,
+    /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t.
+    pub level: Option<f64>,
+}
 
 /// The columns behind the keys.
 #[derive(Debug)]
 pub struct Columns {
+    extras: Extras,
     announced: Vec<(String, OutputKind)>,
     parameters: Vec<Parameter>,
     laws: Vec<Arc<str>>,
@@ -52,18 +66,27 @@ const STATISTICS: [(&str, OutputKind); 11] = [
 
 impl Columns {
     /// Lays the columns out for the laws of a run.
-    pub fn new(fits: &[Fit]) -> Columns {
+    pub fn new(fits: &[Fit], extras: Extras) -> Columns {
         let (parameters, notes) = union(fits);
         let number = |name: String| (name, OutputKind::Number);
         let mut announced = vec![("law".to_string(), OutputKind::Text)];
         announced.extend(parameters.iter().map(|parameter| number(parameter.name.clone())));
         announced.extend(parameters.iter().map(|parameter| number(format!("{}_se", parameter.name))));
+        if extras.level.is_some() {
+            let ends =
+                parameters.iter().flat_map(|parameter| ["lo", "hi"].map(|end| format!("{}_{end}", parameter.name)));
+            announced.extend(ends.map(number));
+        }
         announced.extend(STATISTICS.map(|(name, kind)| (name.to_string(), kind)));
+        if extras.covariance {
+            announced.push(("covariance".to_string(), OutputKind::NumberList));
+        }
         let free = |fit: &Fit| {
             let names = &fit.plan.law.parameters;
             fit.plan.model.free.iter().map(|&j| Arc::from(names[j].as_str())).collect()
         };
         Columns {
+            extras,
             announced,
             parameters,
             laws: fits.iter().map(|fit| Arc::from(fit.plan.law.name.as_str())).collect(),
@@ -104,6 +127,20 @@ impl Columns {
         for parameter in &self.parameters {
             values.push(Values::Number(parameter.fill(fits, verdicts, |v| &v.standard_errors, |_| f64::NAN)));
         }
+        if let Some(level) = self.extras.level {
+            let mut quantiles = Quantiles::new(level);
+            for parameter in &self.parameters {
+                let centre = parameter.fill(fits, verdicts, |v| &v.parameters, |_| f64::NAN);
+                let error = parameter.fill(fits, verdicts, |v| &v.standard_errors, |_| f64::NAN);
+                let half: Vec<f64> = rows()
+                    .zip(&error)
+                    .map(|((curve, law, v), error)| error * quantiles.two_sided(freedom(&fits[law].plan, v, curve)))
+                    .collect();
+                for sign in [-1.0, 1.0] {
+                    values.push(Values::Number(centre.iter().zip(&half).map(|(c, h)| c + sign * h).collect()));
+                }
+            }
+        }
         values.push(Values::Text(rows().map(|(curve, _, v)| self.word(v.status[curve])).collect()));
         values.push(Values::Count(rows().map(|(curve, _, v)| Some(v.points[curve])).collect()));
         values.push(number(&|v| &v.objective));
@@ -115,6 +152,11 @@ impl Columns {
         values.push(number(&|v| &v.basin_gap));
         values.push(number(&|v| &v.condition));
         values.push(Values::TextList(rows().map(|(curve, law, v)| self.pinned(law, v.pinned[curve])).collect()));
+        if self.extras.covariance {
+            values.push(Values::NumberList(
+                rows().map(|(curve, law, v)| covariance(&fits[law].plan, v, curve)).collect(),
+            ));
+        }
         values
     }
 
@@ -130,6 +172,28 @@ impl Columns {
         let names = self.free[law].iter().enumerate();
         names.filter(|(j, _)| bits >> j & 1 == 1).map(|(_, name)| name.clone()).collect()
     }
+}
+
+/// Degrees of freedom of one fit: points less parameters that are neither fixed nor pinned.
+pub(crate) fn freedom(plan: &Plan, verdicts: &Verdicts, curve: usize) -> f64 {
+    let estimated = plan.model.len() as f64 - f64::from(verdicts.pinned[curve].count_ones());
+    f64::from(verdicts.points[curve]) - estimated
+}
+
+/// The lower triangle over all parameters of the law, fixed ones included; empty where it is not determined.
+pub(crate) fn covariance(plan: &Plan, verdicts: &Verdicts, curve: usize) -> Vec<f64> {
+    let (free, parameters) = (&plan.model.free, plan.law.parameters.len());
+    let packed = &verdicts.covariance[curve * triangle(free.len())..][..triangle(free.len())];
+    if packed.iter().any(|entry| !entry.is_finite()) {
+        return Vec::new();
+    }
+    let mut all = vec![0.0; triangle(parameters)];
+    for (i, &row) in free.iter().enumerate() {
+        for (j, &column) in free[..=i].iter().enumerate() {
+            all[pair(row, column)] = packed[pair(i, j)];
+        }
+    }
+    all
 }
 
 impl Parameter {
@@ -160,8 +224,20 @@ impl Parameter {
     }
 }
 
-/// The union of the laws' parameters in order of appearance. Names that differ only in case become `<law>_<parameter>`:
-/// DuckDB and others fold case.
+/// Whether `parameter` is written as `<law>_<parameter>`: some law of the run has a name that differs from it in case only,
+/// and DuckDB and others fold case.
+fn clashes(laws: &[(&str, &[String])], parameter: &str) -> bool {
+    let alike = |other: &String| other != parameter && other.to_lowercase() == parameter.to_lowercase();
+    laws.iter().any(|(_, others)| others.iter().any(alike))
+}
+
+/// The column in which a parameter of the law called `name` is written; `laws` holds names and parameters of all laws of
+/// the run.
+pub fn parameter_column(laws: &[(&str, &[String])], name: &str, parameter: &str) -> String {
+    if clashes(laws, parameter) { format!("{name}_{parameter}") } else { parameter.to_string() }
+}
+
+/// The union of the laws' parameters in order of appearance.
 fn union(fits: &[Fit]) -> (Vec<Parameter>, Vec<String>) {
     let laws: Vec<(&str, &[String])> =
         fits.iter().map(|fit| (fit.plan.law.name.as_str(), fit.plan.law.parameters.as_slice())).collect();
@@ -169,12 +245,10 @@ fn union(fits: &[Fit]) -> (Vec<Parameter>, Vec<String>) {
     let mut renamed: Vec<&str> = Vec::new();
     for (law, (name, own)) in laws.iter().enumerate() {
         for (j, parameter) in own.iter().enumerate() {
-            let alike = |other: &String| other != parameter && other.to_lowercase() == parameter.to_lowercase();
-            let clashes = laws.iter().any(|(_, others)| others.iter().any(alike));
-            if clashes && !renamed.contains(&parameter.as_str()) {
+            if clashes(&laws, parameter) && !renamed.contains(&parameter.as_str()) {
                 renamed.push(parameter);
             }
-            let column = if clashes { format!("{name}_{parameter}") } else { parameter.clone() };
+            let column = parameter_column(&laws, name, parameter);
             let at = parameters.iter().position(|known| known.name == column).unwrap_or_else(|| {
                 parameters.push(Parameter { name: column, per_law: vec![None; fits.len()] });
                 parameters.len() - 1

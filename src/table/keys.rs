@@ -181,6 +181,14 @@ impl Keys {
         parts.collect::<Vec<_>>().join(", ")
     }
 
+    /// The keys at `rows`, in that order; a row may come several times.
+    pub fn take(&self, rows: &[u32]) -> Keys {
+        let at = UInt32Array::from(rows.to_vec());
+        let taken = |column: &ArrayRef| take(column, &at, None).expect("rows of these keys");
+        let columns = self.columns.iter().map(taken).collect();
+        Keys { schema: self.schema.clone(), columns, length: rows.len(), first: self.first }
+    }
+
     pub(super) fn columns(&self) -> &[ArrayRef] {
         &self.columns
     }

@@ -18,6 +18,7 @@ mod keys;
 mod numbers;
 mod piece;
 mod read;
+pub mod rows;
 mod source;
 pub mod sweep;
 #[cfg(test)]

@@ -8,7 +8,9 @@
 
 use super::keys::{KeySchema, Keys};
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
@@ -37,6 +39,8 @@ pub enum OutputKind {
     Count,
     /// Joined by `;` in CSV.
     TextList,
+    /// f64 each; joined by `;` in CSV.
+    NumberList,
 }
 
 /// The values of a result column, for each curve and in it for each law.
@@ -50,6 +54,8 @@ pub enum Values {
     Count(Vec<Option<u32>>),
     /// Lists of strings, never null.
     TextList(Vec<Vec<Arc<str>>>),
+    /// Lists of numbers; an empty one is written as null.
+    NumberList(Vec<Vec<f64>>),
 }
 
 impl Values {
@@ -59,6 +65,7 @@ impl Values {
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
             Values::TextList(_) => OutputKind::TextList,
+            Values::NumberList(_) => OutputKind::NumberList,
         }
     }
 
@@ -78,6 +85,14 @@ impl Values {
                 }
                 Arc::new(builder.finish())
             }
+            Values::NumberList(lists) => {
+                let mut builder = ListBuilder::new(Float64Builder::new());
+                for list in lists {
+                    builder.values().append_slice(list);
+                    builder.append(!list.is_empty());
+                }
+                Arc::new(builder.finish())
+            }
         }
     }
 }
@@ -89,6 +104,7 @@ impl OutputKind {
             OutputKind::Number => DataType::Float64,
             OutputKind::Count => DataType::UInt32,
             OutputKind::TextList => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+            OutputKind::NumberList => DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))),
         }
     }
 }
@@ -344,6 +360,10 @@ fn write_csv(
                 Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
                 Values::Count(counts) => line.push_str(&counts[row].map_or(String::new(), |count| count.to_string())),
                 Values::TextList(lists) => line.push_str(&quoted(&lists[row].join(";"))),
+                Values::NumberList(lists) => {
+                    let numbers: Vec<String> = lists[row].iter().map(|number| format!("{number:?}")).collect();
+                    line.push_str(&numbers.join(";"));
+                }
             }
             line.push(',');
         }

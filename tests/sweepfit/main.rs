@@ -8,5 +8,6 @@ mod support;
 mod bad_input;
 mod bench;
 mod cli;
+mod nist;
 mod properties;
 mod published;

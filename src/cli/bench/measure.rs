@@ -15,7 +15,7 @@ use sweepfit::fit::{Loss, Objective, Space, Status};
 use sweepfit::generate::Generated;
 use sweepfit::law::{Law, Mapping};
 use sweepfit::pipeline::apart::{self, Apart, Sample, Stages};
-use sweepfit::pipeline::{self, Device, Request};
+use sweepfit::pipeline::{self, Device, Extras, Request};
 use sweepfit::table::sweep::SweepWriter;
 use sweepfit::table::{Selection, Source};
 use sweepfit::workload::Workload;
@@ -255,6 +255,7 @@ impl Data {
             source,
             selection: Selection { keys: self.by.clone(), numbers: plan.law.columns.clone(), filter: None },
             fits: vec![pipeline::Fit { plan, device: engine.device.clone() }],
+            extras: Extras::default(),
             out: text_of(&self.folder.path().join("fits.parquet"))?,
             threads,
             // A signal ends the process: nothing is written that somebody waits for.

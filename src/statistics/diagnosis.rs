@@ -1,0 +1,471 @@
+//! Diagnosis: what shape a curve has, how well that is known, and what it means for forecasts.
+//!
+//! In: curves of one positive input and a positive response. Out: per curve a [`Diagnosis`]: the shape, or that the data
+//! cannot tell, with the numbers behind it and the same in words. Every candidate law is fitted in log space; a law with
+//! more parameters has to earn them, and laws with as many have to be far enough apart. Knows no files.
+
+use super::fits::{Fitted, FittedLaw};
+use super::frontier::parabola;
+use super::student::{Quantiles, two_sided_p};
+use super::surface::{Surface, variance};
+use crate::curves::CurveBatch;
+use crate::error::Result;
+use crate::fit::cpu::Cpu;
+use crate::fit::judge::{Verdicts, judge};
+use crate::fit::lanes::pair;
+use crate::fit::pack::{Plan, Weighting};
+use crate::fit::{Backend, Loss, Objective, Space, Status};
+use crate::law::{Law, Mapping};
+use rayon::prelude::*;
+use std::fmt::Write;
+
+/// The shapes that are told apart, by the law that has them; in order of preference at equal evidence.
+pub const SHAPES: [&str; 6] =
+    ["power", "logarithmic", "exponential", "saturating_power", "saturating_exponential", "broken_power"];
+/// What `shape` says where no law stands out.
+pub const CANNOT_TELL: &str = "cannot_tell";
+
+const POWER: usize = 0;
+const LOGARITHMIC: usize = 1;
+const FLOOR: usize = 3;
+const BROKEN: usize = 5;
+
+/// AICc by which a law has to be better than one with fewer parameters. By chance a superfluous parameter gains 6 once in
+/// two hundred curves.
+const EARNED: f64 = 6.0;
+/// The same for a break, whose place is searched: chance has many places to choose from.
+const EARNED_BREAK: f64 = 10.0;
+/// AICc by which a law has to be better than another with as many parameters: odds of 7 to 1.
+const APART: f64 = 4.0;
+/// Where AICc is not defined for want of points: how many times smaller the sum of squares has to be.
+const APART_OF_FEW: f64 = 1e4;
+/// Log residuals that are rounding, not misfit.
+const ROUNDING: f64 = 1e-12;
+
+/// The candidate laws, ready for any batch of columns x and y.
+#[derive(Debug)]
+pub struct Candidates {
+    laws: Vec<(Plan, Surface)>,
+}
+
+/// What is known about one curve; NaN where it is not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnosis {
+    /// Points that could be used.
+    pub points: u32,
+    /// One of [`SHAPES`] or [`CANNOT_TELL`].
+    pub shape: &'static str,
+    /// AICc above the least, per candidate.
+    pub above: [f64; SHAPES.len()],
+    /// Second derivative of log y in log x and its two-sided p: zero for a power law.
+    pub curvature: [f64; 2],
+    /// Slope of log y in log x and its p.
+    pub trend: [f64; 2],
+    /// Exponent of the decay with its interval: of the power law, or of what lies above the floor, or before the break.
+    pub exponent: [f64; 3],
+    /// Exponent after the break.
+    pub exponent_after: f64,
+    /// The floor with its interval.
+    pub floor: [f64; 3],
+    /// Where the slope changes, with its interval.
+    pub elbow: [f64; 3],
+    /// Relative change of y that the next doubling of x brings.
+    pub next_doubling: f64,
+    /// x at which y comes within 10% of the floor.
+    pub near_floor: f64,
+    /// Runs of one sign of the residuals, how many to expect of noise, and the chance of so few.
+    pub runs: [f64; 3],
+    /// The largest change of the exponent when one point is left out, in standard errors, and that point's x.
+    pub influence: [f64; 2],
+    /// Standard deviation of the residuals about the law, relative.
+    pub scatter: f64,
+    /// Factors of ten that the inputs span.
+    pub decades: f64,
+    /// How many times the span a forecast reaches beyond the largest input.
+    pub reach: f64,
+    /// The same in words.
+    pub words: String,
+}
+
+impl Candidates {
+    /// Binds all candidates to columns 0 (x) and 1 (y) of the batches to come.
+    ///
+    /// # Errors
+    /// None that these names could cause.
+    pub fn new() -> Result<Candidates> {
+        let columns = ["x", "y"].map(String::from);
+        let law = |name: &&str| {
+            let law = Law::bind(name, &columns, Mapping { x: &columns[..1], y: Some("y") })?;
+            let objective = Objective { space: Space::Log, loss: Loss::Squares };
+            let plan = Plan::new(law.clone(), objective, &[], Weighting::Even, false, &columns)?;
+            let names = law.parameters.clone();
+            let fitted = FittedLaw { law, inputs: vec![0], columns: names, controls: Vec::new() };
+            Ok((plan, Surface::new(&fitted, Space::Log)))
+        };
+        Ok(Candidates { laws: SHAPES.iter().map(law).collect::<Result<_>>()? })
+    }
+
+    /// Diagnoses every curve of a batch whose rows are positive and ascend in x. `target` is the x of a forecast, ten
+    /// times the largest of each curve without.
+    ///
+    /// # Errors
+    /// What a backend refuses; the CPU refuses nothing.
+    pub fn diagnose(&self, batch: &CurveBatch, level: f64, target: Option<f64>) -> Result<Vec<Diagnosis>> {
+        let verdicts = self.laws.iter().map(|(plan, _)| {
+            let packed = plan.pack(batch);
+            Ok(judge(&packed.problem, &Cpu.propose(&packed.problem)?, false))
+        });
+        let verdicts = verdicts.collect::<Result<Vec<Verdicts>>>()?;
+        let curves = (0..batch.len()).into_par_iter().with_min_len(64);
+        Ok(curves.map(|curve| self.curve(batch, &verdicts, curve, level, target)).collect())
+    }
+
+    fn curve(
+        &self,
+        batch: &CurveBatch,
+        verdicts: &[Verdicts],
+        curve: usize,
+        level: f64,
+        target: Option<f64>,
+    ) -> Diagnosis {
+        let rows = batch.offsets[curve]..batch.offsets[curve + 1];
+        let (x, y) = (&batch.columns[0][rows.clone()], &batch.columns[1][rows]);
+        let fits: Vec<Option<Fit>> = (0..SHAPES.len()).map(|law| self.fit(law, &verdicts[law], curve)).collect();
+        let mut found = Diagnosis::empty(x.len() as u32);
+        let (Some(&first), Some(&last)) = (x.first(), x.last()) else {
+            found.words = "No usable point.".into();
+            return found;
+        };
+        found.decades = (last / first).log10();
+        found.reach = (target.unwrap_or(10.0 * last) / last).log10() / found.decades;
+        (found.trend, found.curvature) = straightness(x, y);
+        let least = fits.iter().flatten().map(|fit| fit.aicc).fold(f64::INFINITY, f64::min);
+        for (above, fit) in found.above.iter_mut().zip(&fits) {
+            *above = fit.as_ref().map_or(f64::NAN, |fit| fit.aicc - least);
+        }
+        let decided = decide(&fits, found.trend[1]);
+        let law = decided.or_else(|| best_guess(&fits));
+        if let Some(law) = law {
+            let fit = fits[law].as_ref().expect("only fitted laws are chosen");
+            self.describe(&mut found, law, fit, x, y, level);
+        }
+        if let Some(law) = decided {
+            found.shape = SHAPES[law];
+        }
+        found.words = words(&found, &fits, decided, x, target);
+        found
+    }
+
+    fn fit(&self, law: usize, verdicts: &Verdicts, curve: usize) -> Option<Fit> {
+        let fitted = Fitted::of(&self.laws[law].0, law, verdicts, curve)?;
+        let points = f64::from(verdicts.points[curve]);
+        // A pinned parameter was searched for all the same.
+        let k = fitted.parameters.len() as f64 + 1.0;
+        let squares = (2.0 * verdicts.objective[curve]).max(points * ROUNDING * ROUNDING);
+        let defined = points > k + 1.0;
+        let aicc = points * (squares / points).ln() + 2.0 * k + 2.0 * k * (k + 1.0) / (points - k - 1.0);
+        Some(Fit {
+            squares,
+            aicc: if defined { aicc } else { f64::NAN },
+            pinned: verdicts.pinned[curve],
+            settled: verdicts.status[curve] != Status::IterationLimit,
+            fitted,
+        })
+    }
+
+    /// The numbers that the chosen law gives.
+    fn describe(&self, found: &mut Diagnosis, law: usize, fit: &Fit, x: &[f64], y: &[f64], level: f64) {
+        let Fit { fitted, .. } = fit;
+        let theta = &fitted.parameters;
+        let p = theta.len();
+        let quantile = Quantiles::new(level).two_sided(fitted.freedom);
+        let error = |j: usize| {
+            let variance = fitted.covariance.as_ref().map_or(f64::NAN, |packed| packed[pair(j, j)]);
+            if variance > 0.0 { variance.sqrt() } else { f64::NAN }
+        };
+        let estimate = |j: usize, sign: f64| {
+            let (value, half) = (sign * theta[j], quantile * error(j));
+            [value, value - half, value + half]
+        };
+        // Position of the exponent and its sign as a decay.
+        let exponent = match SHAPES[law] {
+            "power" => Some((1, -1.0)),
+            "saturating_power" | "broken_power" => Some((2, 1.0)),
+            _ => None,
+        };
+        if let Some((j, sign)) = exponent {
+            found.exponent = estimate(j, sign);
+        }
+        if matches!(SHAPES[law], "saturating_power" | "saturating_exponential") {
+            found.floor = estimate(0, 1.0);
+            let (floor, size, decay) = (theta[0], theta[1], theta[2]);
+            let wanted = size / (0.1 * floor);
+            if wanted > 0.0 {
+                found.near_floor = if law == FLOOR { wanted.powf(1.0 / decay) } else { wanted.ln() / decay };
+            }
+        }
+        if law == BROKEN {
+            found.elbow = estimate(1, 1.0);
+            found.exponent_after = theta[3];
+        }
+        found.scatter = fitted.noise.sqrt();
+
+        let last = x.last().copied().unwrap_or(f64::NAN);
+        let at: Vec<f64> = x.iter().copied().chain([2.0 * last]).collect();
+        let columns: Vec<Vec<f64>> =
+            [at.clone()].into_iter().chain(theta.iter().map(|&value| vec![value; at.len()])).collect();
+        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+        let values = self.laws[law].1.evaluate(&columns);
+        found.next_doubling = (values[0][x.len()] - values[0][x.len() - 1]).exp_m1();
+        let residuals: Vec<f64> = y.iter().zip(&values[0]).map(|(y, t)| y.ln() - t).collect();
+        if fit.squares > 2.0 * x.len() as f64 * ROUNDING * ROUNDING {
+            found.runs = runs(&residuals);
+        }
+        if let (Some((j, _)), Some(covariance)) = (exponent, &fitted.covariance) {
+            let error = error(j);
+            let mut worst = [0.0, f64::NAN];
+            for (i, residual) in residuals.iter().enumerate() {
+                let slope = |k: usize| values[1 + k][i];
+                // One Newton step from the fit of all points; exact for a straight line.
+                let leverage = variance(covariance, slope, p) / fitted.noise;
+                let moved: f64 = (0..p).map(|k| covariance[pair(j, k)] * slope(k)).sum::<f64>() / fitted.noise;
+                let change = (moved * residual / (1.0 - leverage)).abs() / error;
+                if change > worst[0] {
+                    worst = [change, x[i]];
+                }
+            }
+            if worst[1].is_finite() {
+                found.influence = worst;
+            }
+        }
+    }
+}
+
+/// One candidate on one curve.
+#[derive(Debug)]
+struct Fit {
+    fitted: Fitted,
+    /// Σ r², at least that of rounding.
+    squares: f64,
+    /// NaN where there are too few points for it.
+    aicc: f64,
+    pinned: u64,
+    settled: bool,
+}
+
+impl Diagnosis {
+    fn empty(points: u32) -> Diagnosis {
+        let none = f64::NAN;
+        Diagnosis {
+            points,
+            shape: CANNOT_TELL,
+            above: [none; SHAPES.len()],
+            curvature: [none; 2],
+            trend: [none; 2],
+            exponent: [none; 3],
+            exponent_after: none,
+            floor: [none; 3],
+            elbow: [none; 3],
+            next_doubling: none,
+            near_floor: none,
+            runs: [none; 3],
+            influence: [none; 2],
+            scatter: none,
+            decades: none,
+            reach: none,
+            words: String::new(),
+        }
+    }
+}
+
+/// Whether a candidate may be named at all: a floor below zero, or an exponent at its box, only imitates another shape.
+fn credible(law: usize, fit: &Fit) -> bool {
+    let positive_floor = !matches!(SHAPES[law], "saturating_power" | "saturating_exponential")
+        || fit.fitted.parameters[0] > 0.0 && fit.pinned == 0;
+    fit.settled && positive_floor
+}
+
+/// The law that stands out; none where the data cannot tell.
+fn decide(fits: &[Option<Fit>], trend_p: f64) -> Option<usize> {
+    let candidates: Vec<(usize, &Fit)> = fits
+        .iter()
+        .enumerate()
+        .filter_map(|(law, fit)| fit.as_ref().map(|fit| (law, fit)))
+        .filter(|(law, fit)| credible(*law, fit))
+        .collect();
+    let parameters = |fit: &Fit| fit.fitted.parameters.len();
+    let defined: Vec<&(usize, &Fit)> = candidates.iter().filter(|(_, fit)| fit.aicc.is_finite()).collect();
+    if defined.is_empty() {
+        // Too few points for AICc: only a law that leaves next to nothing can be named.
+        let mut simple: Vec<&(usize, &Fit)> =
+            candidates.iter().filter(|(_, fit)| parameters(fit) == 2 && fit.fitted.freedom > 0.0).collect();
+        simple.sort_by(|a, b| a.1.squares.total_cmp(&b.1.squares));
+        return match simple.as_slice() {
+            [best, second, ..] if best.1.squares * APART_OF_FEW <= second.1.squares => Some(best.0),
+            _ => None,
+        };
+    }
+    // Up the ladder: a law with more parameters replaces a simpler one only where it earned them.
+    let mut chosen =
+        **defined.iter().min_by(|a, b| parameters(a.1).cmp(&parameters(b.1)).then(a.1.aicc.total_cmp(&b.1.aicc)))?;
+    for count in [3, 5] {
+        let of_count = defined.iter().filter(|(_, fit)| parameters(fit) == count);
+        let Some(rival) = of_count.min_by(|a, b| a.1.aicc.total_cmp(&b.1.aicc)) else { continue };
+        let earned = if rival.0 == BROKEN { EARNED_BREAK } else { EARNED };
+        if rival.1.aicc <= chosen.1.aicc - earned {
+            chosen = **rival;
+        }
+    }
+    let rival = |other: &&&(usize, &Fit)| other.0 != chosen.0 && parameters(other.1) <= parameters(chosen.1);
+    let apart = defined.iter().filter(rival).all(|other| other.1.aicc >= chosen.1.aicc + APART);
+    // Without a trend every law is a horizontal line.
+    let moves = parameters(chosen.1) > 2 || trend_p < 0.01;
+    (apart && moves).then_some(chosen.0)
+}
+
+/// Where nothing stands out, the law of least AICc, or of least squares.
+fn best_guess(fits: &[Option<Fit>]) -> Option<usize> {
+    let credible = |(law, fit): (usize, &'_ Option<Fit>)| {
+        fit.as_ref().filter(|fit| credible(law, fit)).map(|fit| (law, fit.aicc, fit.squares))
+    };
+    let all: Vec<(usize, f64, f64)> = fits.iter().enumerate().filter_map(credible).collect();
+    let by_aicc = all.iter().filter(|(_, aicc, _)| aicc.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1));
+    by_aicc.or_else(|| all.iter().min_by(|a, b| a.2.total_cmp(&b.2))).map(|(law, ..)| *law)
+}
+
+/// Slope and curvature of log y in log x, each with its p.
+fn straightness(x: &[f64], y: &[f64]) -> ([f64; 2], [f64; 2]) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|x| x.ln()).sum::<f64>() / n;
+    let points: Vec<(f64, f64)> = x.iter().zip(y).map(|(x, y)| (x.ln() - mean, y.ln())).collect();
+    let moment = |power: i32| points.iter().map(|(u, _)| u.powi(power)).sum::<f64>();
+    let level = points.iter().map(|(_, t)| t).sum::<f64>() / n;
+    let slope = points.iter().map(|(u, t)| u * (t - level)).sum::<f64>() / moment(2);
+    let squares = |value: &dyn Fn(f64) -> f64| {
+        let rounding = n * ROUNDING * ROUNDING;
+        points.iter().map(|(u, t)| (t - value(*u)).powi(2)).sum::<f64>().max(rounding)
+    };
+    let noise = squares(&|u| level + slope * u) / (n - 2.0);
+    let trend = [slope, two_sided_p(slope / (noise / moment(2)).sqrt(), n - 2.0)];
+    let Some([a, b, c]) = parabola(&points) else { return (trend, [f64::NAN; 2]) };
+    let noise = squares(&|u| a + b * u + c * u * u) / (n - 3.0);
+    // Σ of the squared part of u² that is neither constant nor linear.
+    let (second, third) = (moment(2), moment(3));
+    let bent = moment(4) - second * second / n - third * third / second;
+    (trend, [2.0 * c, two_sided_p(c / (noise / bent).sqrt(), n - 3.0)])
+}
+
+/// Runs of one sign, how many to expect of noise, and the chance of so few (Wald and Wolfowitz 1940, exact).
+fn runs(residuals: &[f64]) -> [f64; 3] {
+    let signs: Vec<bool> = residuals.iter().map(|residual| *residual > 0.0).collect();
+    let above = signs.iter().filter(|sign| **sign).count();
+    let below = signs.len() - above;
+    let count = 1 + signs.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    if above == 0 || below == 0 {
+        return [count as f64, f64::NAN, f64::NAN];
+    }
+    let mut logs = vec![0.0; signs.len() + 1];
+    for i in 1..logs.len() {
+        logs[i] = logs[i - 1] + (i as f64).ln();
+    }
+    let choose = |n: usize, k: usize| if k > n { 0.0 } else { (logs[n] - logs[k] - logs[n - k]).exp() };
+    let all = choose(signs.len(), above);
+    let ways = |runs: usize| {
+        let half = runs / 2;
+        match runs % 2 {
+            0 => 2.0 * choose(above - 1, half - 1) * choose(below - 1, half - 1),
+            _ => {
+                choose(above - 1, half) * choose(below - 1, half - 1)
+                    + choose(above - 1, half - 1) * choose(below - 1, half)
+            }
+        }
+    };
+    let fewer: f64 = (2..=count).map(ways).sum();
+    let expected = 1.0 + 2.0 * above as f64 * below as f64 / signs.len() as f64;
+    [count as f64, expected, (fewer / all).min(1.0)]
+}
+
+/// A few plain sentences.
+fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f64], target: Option<f64>) -> String {
+    let mut text = String::new();
+    let mut say = |sentence: String| write!(text, "{sentence} ").expect("writing to a string cannot fail");
+    let falls = found.trend[0] < 0.0;
+    let verb = if falls { "falls" } else { "rises" };
+    let bottom = if falls { "floor" } else { "ceiling" };
+    match decided {
+        Some(law) => say(match SHAPES[law] {
+            "power" => format!(
+                "A power law: {verb} by the same factor for every factor of x, exponent {:.3}.",
+                found.exponent[0]
+            ),
+            "logarithmic" => {
+                let theta = &fits[law].as_ref().expect("chosen").fitted.parameters;
+                format!(
+                    "{} by a constant step of {:.3} for every factor of ten in x: a logarithm, not a power law with a {bottom}.",
+                    if falls { "Falls" } else { "Rises" },
+                    (theta[1] * std::f64::consts::LN_10).abs()
+                )
+            }
+            "exponential" => "An exponential, not a power law: the same factor for every step of x.".into(),
+            "saturating_power" => format!(
+                "A power law over a {bottom} of {:.4} ({:.4} to {:.4}), exponent {:.3}.",
+                found.floor[0], found.floor[1], found.floor[2], found.exponent[0]
+            ),
+            "saturating_exponential" => format!("An exponential approach to a {bottom} of {:.4}.", found.floor[0]),
+            _ => format!(
+                "A power law with an elbow near x = {:.4e}: exponent {:.3} before, {:.3} after.",
+                found.elbow[0], found.exponent[0], found.exponent_after
+            ),
+        }),
+        None if found.trend[1] >= 0.01 => {
+            say("No trend that stands out of the scatter: the shape cannot be told.".into())
+        }
+        None => {
+            let close: Vec<&str> =
+                (0..SHAPES.len()).filter(|&law| found.above[law] < APART).map(|law| SHAPES[law]).collect();
+            match close.len() {
+                0 | 1 => say("The shape cannot be told.".into()),
+                _ => say(format!("The shape cannot be told: {} fit alike.", close.join(", "))),
+            }
+        }
+    }
+    if x.len() < 8 {
+        say(format!("{} points cannot tell much more.", x.len()));
+    }
+    if decided.is_some_and(|law| !matches!(law, POWER | LOGARITHMIC)) && found.curvature[1] < 0.01 {
+        say(format!("On log-log axes it bends (p = {:.1e}).", found.curvature[1]));
+    }
+    if found.runs[2] < 0.01 {
+        say(format!(
+            "The residuals keep their sign too long ({} runs, {:.0} expected): the law misses something, or the errors hang \
+             together.",
+            found.runs[0], found.runs[1]
+        ));
+    }
+    if found.influence[0] > 1.0 {
+        say(format!(
+            "Without the point at x = {:.4e} the exponent moves by {:.1} standard errors.",
+            found.influence[1], found.influence[0]
+        ));
+    }
+    if found.next_doubling.is_finite() && decided.is_some() {
+        say(format!("The next doubling of x changes y by {:+.2}%.", 100.0 * found.next_doubling));
+    }
+    if found.near_floor.is_finite() && decided.is_some() {
+        let last = x.last().copied().unwrap_or(f64::NAN);
+        if found.near_floor > last {
+            say(format!(
+                "Within 10% of the {bottom} at x = {:.2e}, {:.1e} times the largest.",
+                found.near_floor,
+                found.near_floor / last
+            ));
+        } else {
+            say(format!("Already within 10% of the {bottom}."));
+        }
+    }
+    if found.reach > 0.5 {
+        let to = target.map_or("ten times the largest x".to_string(), |target| format!("x = {target:.2e}"));
+        say(format!("A forecast at {to} reaches {:.0}% of the measured range beyond it.", 100.0 * found.reach));
+    }
+    text.trim_end().to_string()
+}

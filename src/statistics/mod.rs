@@ -1,0 +1,12 @@
+//! What fits are for: how sure, what next, how much of what.
+//!
+//! In: fitted laws, as the table of fits holds them, or curves. Out: intervals, forecasts, allocations, designs, diagnoses.
+
+pub mod allocation;
+pub mod calibration;
+pub mod diagnosis;
+pub mod fits;
+pub mod forecast;
+pub mod frontier;
+pub mod student;
+pub mod surface;
