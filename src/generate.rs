@@ -45,6 +45,8 @@ pub enum Noise {
     Log(f64),
     /// y = f + σ·normal.
     Linear(f64),
+    /// y = f + σ·mean of the curve's f·normal: σ = 0.1 is a tenth of the curve's mean.
+    OfMean(f64),
 }
 
 /// A recipe for a sweep.
@@ -145,10 +147,12 @@ impl Sweep {
         let truth = typical.draw(&known, &columns, points, &mut stream);
         law.evaluate(&columns, &truth, points);
         let mut response = law.output(0).to_vec();
+        let mean = response.iter().sum::<f64>() / points as f64;
         for (point, y) in response.iter_mut().enumerate() {
             *y = match self.noise {
                 Noise::Log(sigma) => *y * (sigma * stream.normal()).exp(),
                 Noise::Linear(sigma) => *y + sigma * stream.normal(),
+                Noise::OfMean(share) => *y + share * mean * stream.normal(),
             };
             if !y.is_finite() {
                 let list = |names: &[String], values: &dyn Fn(usize) -> f64, keep: &dyn Fn(usize) -> bool| {

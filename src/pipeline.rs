@@ -5,6 +5,7 @@
 //! fixed number of batches is in flight, so that the size of the input never sets the memory. Only this file knows all the
 //! stages; it knows no formulas and no formats of files.
 
+pub mod apart;
 mod card;
 mod columns;
 

@@ -6,7 +6,8 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid, loss, start};
+use options::{bound, fixed, grid};
+pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -130,9 +131,18 @@ pub struct Fit {
 
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Space {
+pub(super) enum Space {
     Log,
     Linear,
+}
+
+impl From<Space> for fit::Space {
+    fn from(space: Space) -> fit::Space {
+        match space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        }
+    }
 }
 
 impl Fit {
@@ -247,11 +257,7 @@ impl Fit {
             (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
             (None, None) => Weighting::Even,
         };
-        let space = match self.space {
-            Space::Log => fit::Space::Log,
-            Space::Linear => fit::Space::Linear,
-        };
-        let objective = Objective { space, loss: self.loss };
+        let objective = Objective { space: self.space.into(), loss: self.loss };
         let plan = |law, controls: &[NamedControl]| {
             Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
         };
@@ -282,6 +288,6 @@ impl Fit {
     }
 }
 
-fn all_cores() -> usize {
+pub(super) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
 mod allocate;
+mod bench;
 mod decision;
 mod devices;
 mod fit;
@@ -32,6 +33,7 @@ enum Command {
     Selftest(selftest::Selftest),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
+    Bench(Box<bench::Bench>),
 }
 
 impl Arguments {
@@ -45,6 +47,7 @@ impl Arguments {
             Command::Selftest(selftest) => selftest.run(),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
+            Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Tally {
         tally
     }
 
-    fn add(&mut self, later: &Tally) {
+    pub(super) fn add(&mut self, later: &Tally) {
         for at in 0..Status::ALL.len() {
             self.statuses[at] += later.statuses[at];
             if self.first[at].is_none() {
