@@ -3,10 +3,12 @@
 mod allocate;
 mod decision;
 mod devices;
+mod diagnose;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod next;
 mod predict;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,8 @@ enum Command {
     Generate(Box<generate::Generate>),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
+    Diagnose(Box<diagnose::Diagnose>),
+    Next(Box<next::Next>),
 }
 
 impl Arguments {
@@ -42,6 +46,8 @@ impl Arguments {
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
+            Command::Diagnose(diagnose) => diagnose.run(),
+            Command::Next(next) => next.run(),
         }
     }
 }
