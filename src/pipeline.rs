@@ -310,7 +310,11 @@ impl Feeder {
             Ok(Err(error)) => Message::Failed(error),
             Err(payload) => Message::Panicked(payload),
         };
-        self.say(last);
+        let messages = self.messages.clone();
+        // Whoever hears the last word may leave at once: by then nothing here may hold a device any more.
+        drop(self);
+        // Nobody listens after an interruption.
+        let _ = messages.send(last);
     }
 
     fn read(&self, mut reader: Reader) -> Result<Message> {
@@ -360,6 +364,7 @@ impl Feeder {
                 Ok(Err(error)) => Message::Failed(error),
                 Err(payload) => Message::Panicked(payload),
             };
+            drop(request);
             // Nobody listens after an interruption.
             let _ = messages.send(message);
         });

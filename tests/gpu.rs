@@ -5,6 +5,8 @@
 
 #[path = "gpu/commands.rs"]
 mod commands;
+#[path = "gpu/nist.rs"]
+mod nist;
 #[path = "gpu/operators.rs"]
 mod operators;
 #[path = "gpu/proposals.rs"]
@@ -40,6 +42,7 @@ fn main() {
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
         ("a_shifted_parameter_is_found_out", commands::a_shifted_parameter_is_found_out),
+        ("certified_values_are_reached_from_both_starts", nist::certified_values_are_reached_from_both_starts),
         (
             "an_adapter_of_another_name_is_refused_with_the_list",
             commands::an_adapter_of_another_name_is_refused_with_the_list,

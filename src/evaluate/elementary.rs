@@ -50,6 +50,30 @@ pub fn exp<const SET: u8>(x: f64) -> f64 {
     if x.is_nan() { x } else { scaled }
 }
 
+/// e^x to a few parts in 10⁹, for searches: half the work of [`exp`]. Arguments beyond ±700 count as ±700, NaN as −700.
+#[inline(always)]
+pub fn exp_roughly<const SET: u8>(x: f64) -> f64 {
+    let x = if x > -700.0 { x } else { -700.0 };
+    let x = if x < 700.0 { x } else { 700.0 };
+    // x = (k + r) ln 2, |r| ≤ ½; 2^r by its Taylor series, whose next term is below 6e-9.
+    let shifted = fused::<SET>(x, std::f64::consts::LOG2_E, ROUNDER);
+    let r = fused::<SET>(x, std::f64::consts::LOG2_E, ROUNDER - shifted);
+    const TAYLOR: [f64; 7] = [
+        1.540_353_039_338_161e-4,
+        1.333_355_814_642_844_3e-3,
+        9.618_129_107_628_477e-3,
+        5.550_410_866_482_158e-2,
+        2.402_265_069_591_007e-1,
+        std::f64::consts::LN_2,
+        1.0,
+    ];
+    let mut p: f64 = 1.525_273_380_405_984e-5;
+    for c in TAYLOR {
+        p = fused::<SET>(p, r, c);
+    }
+    f64::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 52))
+}
+
 /// The natural logarithm; −∞ at zero, NaN below.
 #[inline(always)]
 pub fn log<const SET: u8>(x: f64) -> f64 {
@@ -128,6 +152,17 @@ mod tests {
             let distance = ulps(found, expected);
             assert!(distance <= ULPS, "{name}({x:e}) = {found:e}, expected {expected:e}: {distance} ulps");
         }
+    }
+
+    #[test]
+    fn the_rough_exponential_is_good_enough_to_search_with() {
+        for x in (-70_000..70_000).map(|i| f64::from(i) * 0.010_001).filter(|x| x.abs() < 700.0) {
+            for found in [exp_roughly::<FUSED>(x), exp_roughly::<BASELINE>(x)] {
+                assert!((found / x.exp() - 1.0).abs() < 1e-8, "e^{x} = {found:e}, not {:e}", x.exp());
+            }
+        }
+        let ends = [f64::NEG_INFINITY, f64::INFINITY, f64::NAN].map(exp_roughly::<FUSED>);
+        assert!(ends[0] < 1e-303 && ends[1] > 1e303 && ends[2] < 1e-303, "{ends:?}");
     }
 
     fn wide() -> impl Iterator<Item = f64> {

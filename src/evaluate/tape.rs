@@ -19,6 +19,20 @@ pub const BLOCK: usize = LANES * POINTS;
 /// One value per lane.
 pub type Lane = [f64; LANES];
 
+/// Length of [`repeat`].
+pub const REPEATED: usize = 8 * LANES;
+
+/// One value per lane, repeated: beside a block it makes a loop over plain arrays, which the compiler turns into vector
+/// instructions, while of a loop over points with one over lanes inside it makes gathers.
+#[inline(always)]
+pub fn repeat(lane: &Lane) -> [f64; REPEATED] {
+    let mut repeated = [0.0; REPEATED];
+    for part in repeated.as_chunks_mut::<LANES>().0 {
+        *part = *lane;
+    }
+    repeated
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Source {
     /// The same value at every point of a lane: parameters, constants and what is computed of them.
@@ -342,16 +356,18 @@ fn combine(result: &mut [f64], a: Operand, b: Operand, f: impl Fn(f64, f64) -> f
             }
         }
         (Operand::Block(a), Operand::Uniform(b)) => {
-            for (r, x) in result.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)) {
-                for i in 0..LANES {
-                    r[i] = f(x[i], b[i]);
+            let b = repeat(b);
+            for (r, x) in result.chunks_mut(REPEATED).zip(a.chunks(REPEATED)) {
+                for ((r, &x), &y) in r.iter_mut().zip(x).zip(&b) {
+                    *r = f(x, y);
                 }
             }
         }
         (Operand::Uniform(a), Operand::Block(b)) => {
-            for (r, y) in result.chunks_exact_mut(LANES).zip(b.chunks_exact(LANES)) {
-                for i in 0..LANES {
-                    r[i] = f(a[i], y[i]);
+            let a = repeat(a);
+            for (r, y) in result.chunks_mut(REPEATED).zip(b.chunks(REPEATED)) {
+                for ((r, &x), &y) in r.iter_mut().zip(&a).zip(y) {
+                    *r = f(x, y);
                 }
             }
         }

@@ -5,11 +5,13 @@
 //! wins. The last steps are full Newton steps with the exact Hessian, accepted on the norm of the gradient: the objective
 //! itself stalls at the square root of the rounding.
 
+use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
     Gathered, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper, triangle,
 };
 use super::problem::Problem;
+use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
@@ -128,7 +130,7 @@ struct End {
     curve: usize,
     z: Vec<f64>,
     objective: f64,
-    /// Objective that rounding alone leaves in a perfect fit.
+    /// Objective that rounding alone leaves in a perfect fit: half the square of the residuals' rounding.
     rounding: f64,
     converged: bool,
     pinned: u64,
@@ -143,25 +145,26 @@ fn judge_curves(
 ) -> Verdicts {
     let first = curves.start;
     let mut verdicts = Verdicts::unfitted(problem, curves.clone());
-    let mut starts: Vec<Start> = curves
-        .filter(|&curve| problem.status[curve].is_none())
+    let open = curves.filter(|&curve| problem.status[curve].is_none());
+    let starts = open
+        .clone()
         .flat_map(|curve| {
             (proposals.offsets[curve]..proposals.offsets[curve + 1]).map(move |proposal| Start { curve, proposal })
         })
         .collect();
-    // Packs of like length waste no lanes; a stable sort keeps a curve's starts together.
-    starts.sort_by_key(|start| problem.points(start.curve));
-    let mut ends: Vec<End> = Vec::with_capacity(starts.len());
-    for pack in starts.chunks(LANES) {
-        descend(problem, proposals, pack, workspace, &mut ends);
-    }
-    ends.sort_by(|a, b| a.curve.cmp(&b.curve).then(a.objective.total_cmp(&b.objective)));
+    let mut ends: Vec<End> = Vec::new();
+    descend_all(problem, proposals, starts, workspace, &mut ends);
+    let (starts, given) = given(problem, open.clone());
+    descend_all(problem, &given, starts, workspace, &mut ends);
+    rank(&mut ends);
+    let (starts, approached) = appeal(problem, proposals, open, &ends, &mut workspace.appeal);
+    descend_all(problem, &approached, starts, workspace, &mut ends);
+    rank(&mut ends);
     let mut best: Vec<End> = Vec::new();
     for group in ends.chunk_by(|a, b| a.curve == b.curve) {
-        let reached: Vec<&End> = group.iter().filter(|end| end.objective.is_finite()).collect();
-        let Some(winner) = choose(&reached) else { continue };
+        let Some(winner) = choose(group) else { continue };
         let slot = winner.curve - first;
-        let others = distinct(&reached, winner);
+        let others = distinct(group, winner);
         verdicts.basins[slot] = 1 + others.len() as u32;
         if let Some(second) = others.first() {
             verdicts.basin_gap[slot] = (second.objective - winner.objective) / winner.objective.max(f64::MIN_POSITIVE);
@@ -175,15 +178,90 @@ fn judge_curves(
     verdicts
 }
 
-/// The lowest end; among ends of equal depth a converged one is preferred to one that stopped on the way.
-fn choose<'a>(ends: &[&'a End]) -> Option<&'a End> {
-    let lowest = ends.first()?;
-    let level = |end: &&&End| end.objective <= lowest.objective * (1.0 + 1e-12) + lowest.rounding;
-    Some(ends.iter().filter(level).find(|end| end.converged).unwrap_or(lowest))
+/// Descends from every start, in packs of like length, which waste no lanes; a stable sort keeps a curve's starts together.
+fn descend_all(
+    problem: &Problem,
+    proposals: &Proposals,
+    mut starts: Vec<Start>,
+    workspace: &mut Workspace,
+    ends: &mut Vec<End>,
+) {
+    starts.sort_by_key(|start| problem.points(start.curve));
+    for pack in starts.chunks(LANES) {
+        descend(problem, proposals, pack, workspace, ends);
+    }
+}
+
+/// The user's own starting points on every curve.
+fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>, Proposals) {
+    let (mut starts, mut proposals) = (Vec::new(), Proposals::default());
+    if problem.given.is_empty() {
+        return (starts, proposals);
+    }
+    let inputs = problem.inputs.len();
+    for curve in curves {
+        for theta in problem.given {
+            let z = problem.model.encode(theta, &problem.centres[curve * inputs..][..inputs]);
+            // A start of the wrong sign for a parameter that only ever stands in a logarithm is none.
+            if z.iter().all(|z| z.is_finite()) {
+                starts.push(Start { curve, proposal: starts.len() });
+                proposals.coordinates.extend(z);
+            }
+        }
+    }
+    (starts, proposals)
+}
+
+/// Takes every start of a curve that the fast descent did not settle towards a minimum with more care, for another descent
+/// from there.
+fn appeal(
+    problem: &Problem,
+    proposals: &Proposals,
+    curves: impl Iterator<Item = usize>,
+    ends: &[End],
+    workspace: &mut appeal::Workspace,
+) -> (Vec<Start>, Proposals) {
+    let p = problem.model.len();
+    let (mut starts, mut approached) = (Vec::new(), Proposals::default());
+    let settled = |curve: usize| {
+        let group =
+            &ends[ends.partition_point(|end| end.curve < curve)..ends.partition_point(|end| end.curve <= curve)];
+        choose(group).is_some_and(|end| end.converged)
+    };
+    for curve in curves.filter(|&curve| !settled(curve)) {
+        let mut take = |mut z: Vec<f64>, project: bool| {
+            appeal::approach(problem, curve, &mut z, project, workspace);
+            starts.push(Start { curve, proposal: starts.len() });
+            approached.coordinates.extend(z);
+        };
+        for proposal in proposals.offsets[curve]..proposals.offsets[curve + 1] {
+            take(proposals.coordinates[proposal * p..][..p].to_vec(), true);
+        }
+        let (own, points) = given(problem, std::iter::once(curve));
+        for start in own {
+            for project in [true, false] {
+                take(points.coordinates[start.proposal * p..][..p].to_vec(), project);
+            }
+        }
+    }
+    (starts, approached)
+}
+
+/// By curve, the lowest first.
+fn rank(ends: &mut [End]) {
+    ends.sort_by(|a, b| a.curve.cmp(&b.curve).then(a.objective.total_cmp(&b.objective)));
+}
+
+/// The lowest of one curve's ends, None where none is finite; among ends whose objectives differ by rounding a converged one
+/// is preferred to one that stopped on the way.
+fn choose(ends: &[End]) -> Option<&End> {
+    let lowest = ends.first().filter(|end| end.objective.is_finite())?;
+    let level = lowest.objective * (1.0 + 1e-12) + (8.0 * lowest.objective * lowest.rounding).sqrt() + lowest.rounding;
+    Some(ends.iter().take_while(|end| end.objective <= level).find(|end| end.converged).unwrap_or(lowest))
 }
 
 /// Local minima other than the winner's, one per place, best first.
-fn distinct<'a>(ends: &[&'a End], winner: &'a End) -> Vec<&'a End> {
+fn distinct<'a>(ends: &'a [End], winner: &'a End) -> Vec<&'a End> {
     let mut kept: Vec<&End> = vec![winner];
     for end in ends.iter().filter(|end| end.converged) {
         let same = |known: &&End| {
@@ -212,6 +290,7 @@ struct Workspace {
     weighted: Vec<f64>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
+    appeal: appeal::Workspace,
 }
 
 /// The objective and its derivatives at one point per lane.
@@ -621,7 +700,8 @@ fn descend_generic<const SET: u8>(
                     }
                 }
                 Mode::Newton => {
-                    let smaller = norm(&there, &scale, &held, i) <= norm(&here, &scale, &held, i);
+                    let rounding = 16.0 * f64::EPSILON * size[i];
+                    let smaller = norm(&there, &scale, &held, i) <= norm(&here, &scale, &held, i).max(rounding);
                     let sane = there.objective[i] <= here.objective[i] * (1.0 + 1e-6) + f64::MIN_POSITIVE;
                     if smaller && sane || there.objective[i] < here.objective[i] * (1.0 - 1e-3) {
                         take[i] = true;
@@ -651,9 +731,11 @@ fn descend_generic<const SET: u8>(
             let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
             pinned |= u64::from(on_bound && held[j][lane]) << j;
         }
+        let mut z: Vec<f64> = (0..p).map(|j| z[j][lane]).collect();
+        symmetry::canonical(problem.symmetries, &mut z, &mut pinned);
         ends.push(End {
             curve: start.curve,
-            z: (0..p).map(|j| z[j][lane]).collect(),
+            z,
             objective: if here.objective[lane].is_finite() { here.objective[lane] } else { f64::INFINITY },
             rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
             converged: converged[lane],

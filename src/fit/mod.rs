@@ -3,7 +3,9 @@
 //! [`model`] compiles a law for a space, [`pack`](problem) lays curves out for it, a [`Backend`] searches (and on a GPU
 //! refines), [`judge`] decides in f64 for every backend alike.
 
+pub mod appeal;
 pub mod cpu;
+pub mod decay;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;
@@ -12,6 +14,7 @@ pub mod pack;
 pub mod problem;
 pub mod programs;
 pub mod search;
+pub mod symmetry;
 
 use crate::error::Result;
 use problem::Problem;

@@ -6,6 +6,7 @@
 
 use super::model::{Coordinate, Model};
 use super::problem::{Grid, Problem};
+use super::symmetry::{self, Symmetry};
 use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
@@ -68,6 +69,9 @@ pub struct Plan {
     zeros: Vec<Option<f64>>,
     /// Values of every axis whose role asks for no range: the same for every curve, in the projection's coordinates.
     fixed_axes: Vec<Option<Vec<f64>>>,
+    /// See [`Problem::given`].
+    given: Vec<Vec<f64>>,
+    symmetries: Vec<Symmetry>,
 }
 
 /// A packed batch and what was left out on the way.
@@ -164,6 +168,8 @@ impl Plan {
             .collect();
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
         Ok(Plan {
+            given: given(&controls),
+            symmetries: symmetry::find(&model, &controls),
             zeros,
             fixed_axes,
             columns: law.columns.iter().map(position).collect(),
@@ -210,6 +216,8 @@ impl Plan {
                 values: Vec::with_capacity(batch.len() * self.cells.iter().sum::<usize>()),
                 listed: self.listed.clone(),
             },
+            given: &self.given,
+            symmetries: &self.symmetries,
         };
         problem.offsets.push(0);
         let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
@@ -439,6 +447,19 @@ impl Plan {
         }
         text
     }
+}
+
+/// Every combination of the user's starting values, in the order given; none unless every parameter has one.
+fn given(controls: &[Control]) -> Vec<Vec<f64>> {
+    let mut points = vec![Vec::new()];
+    for control in controls {
+        let extended = |point: &Vec<f64>| {
+            let point = point.clone();
+            control.starts.iter().map(move |&start| [point.as_slice(), &[start]].concat())
+        };
+        points = points.iter().flat_map(extended).collect();
+    }
+    points
 }
 
 /// A power of zero is zero where the exponent is positive: a finite stand-in for `log 0` that makes `exp(p log 0)` vanish

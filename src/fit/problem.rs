@@ -3,6 +3,7 @@
 //! Ragged structure of arrays in f64. Made by [`super::pack`]; knows nothing of keys, files or devices.
 
 use super::model::Model;
+use super::symmetry::Symmetry;
 use super::{Loss, Status};
 
 /// Curves packed for one model.
@@ -27,6 +28,11 @@ pub struct Problem<'a> {
     pub lower: Vec<f64>,
     pub upper: Vec<f64>,
     pub grid: Grid,
+    /// The user's own starting points, the same for every curve: values of all free parameters, θ, not z. Empty unless every
+    /// free parameter has one.
+    pub given: &'a [Vec<f64>],
+    /// Which of several spellings of one curve is reported.
+    pub symmetries: &'a [Symmetry],
 }
 
 /// The points at which the nonlinear coordinates of the projection are tried.

@@ -1,5 +1,6 @@
 //! The tapes of a model: everything that the CPU evaluates, compiled once.
 
+use super::decay::Decay;
 use super::model::Projection;
 use crate::evaluate::tape::Tape;
 use crate::formula::graph::{Graph, Id};
@@ -11,6 +12,8 @@ pub struct Programs {
     pub columns: Vec<Tape>,
     /// The grid axes (positions in [`Projection::nonlinear`]) that each of `columns` depends on.
     pub axes: Vec<Vec<usize>>,
+    /// Where the one searched parameter enters one exponential alone, that.
+    pub decay: Option<Decay>,
     /// h, then ∂h/∂z_j.
     pub slope: Tape,
     /// h, then ∂h/∂z_j, then the second derivatives of `curved`.
@@ -41,13 +44,14 @@ impl Programs {
         let parameters = roots.gradient.len();
         let Roots { projection, .. } = roots;
         let sources: Vec<Id> = projection.basis.iter().copied().chain([projection.offset]).collect();
-        let axes = sources
+        let axes: Vec<Vec<usize>> = sources
             .iter()
             .map(|&id| {
                 let nonlinear = projection.nonlinear.iter().enumerate();
                 nonlinear.filter(|(_, j)| graph.uses(id, **j)).map(|(axis, _)| axis).collect()
             })
             .collect();
+        let decay = Decay::find(graph, &sources, &axes);
         let columns = sources.iter().map(|&id| Tape::compile(graph, &[id], parameters)).collect();
         let first: Vec<Id> = [roots.prediction].into_iter().chain(roots.gradient.iter().copied()).collect();
         let curved: Vec<usize> =
@@ -68,6 +72,7 @@ impl Programs {
         Programs {
             columns,
             axes,
+            decay,
             slope: Tape::compile(graph, &first, parameters),
             curvature: Tape::compile(graph, &second, parameters),
             curved,

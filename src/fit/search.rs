@@ -6,6 +6,7 @@
 //! A basis function that depends on one axis is computed once per cell, and so is its scalar product with every other such
 //! function of the same axis: on Chinchilla's 256 points only the product of its two power terms is left per point.
 
+use super::decay::{self, Aimed, Decay};
 use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
@@ -19,7 +20,7 @@ pub const MOST_BASINS: usize = 8;
 /// An end of the axis is worth a descent if its residual is at most this many times the best: clean data pay nothing.
 pub const PLAUSIBLE: f64 = 4.0;
 /// A basis function that is this nearly a combination of the others (squared sine of the angle) is left out.
-const DEPENDENT: f64 = 1e-12;
+pub const DEPENDENT: f64 = 1e-12;
 
 /// Memory of the search, reused from pack to pack.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub struct Workspace {
     products: Vec<Vec<Lane>>,
     residual: Vec<Lane>,
     solution: Vec<Lane>,
+    coordinates: Vec<Lane>,
+    decay: decay::Workspace,
 }
 
 kernel!(
@@ -50,14 +53,79 @@ fn search_generic<const SET: u8>(
 ) {
     workspace.gathered.gather(problem, curves);
     aim::<SET>(problem.model, workspace);
-    tabulate::<SET>(problem, curves, workspace);
-    project::<SET>(problem, curves, workspace);
-    for (lane, &curve) in curves.iter().enumerate() {
-        let basins = basins(problem, workspace, lane);
-        for point in basins {
-            propose(problem, curve, workspace, lane, point, &mut proposals.coordinates);
+    match &problem.model.programs.decay {
+        Some(decay) if problem.grid.listed.is_none() => {
+            search_decay::<SET>(problem, decay, curves, workspace, proposals);
         }
-        proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
+        _ => {
+            tabulate::<SET>(problem, curves, workspace);
+            project::<SET>(problem, curves, workspace);
+            for (lane, &curve) in curves.iter().enumerate() {
+                for point in basins(problem, workspace, lane) {
+                    propose_point(problem, curve, workspace, lane, point, &mut proposals.coordinates);
+                }
+                proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
+            }
+        }
+    }
+}
+
+/// The faster way for laws with one exponential of the one searched parameter.
+#[inline(always)]
+fn search_decay<const SET: u8>(
+    problem: &Problem,
+    decay: &Decay,
+    curves: &[usize],
+    workspace: &mut Workspace,
+    proposals: &mut Proposals,
+) {
+    let model = problem.model;
+    let programs = &model.programs;
+    // The constant columns, then the offset, which the target is freed of.
+    let others = programs.columns.len() - 1;
+    workspace.columns.resize_with(others.max(workspace.columns.len()), Vec::new);
+    for (place, column) in (0..=others).filter(|&column| column != decay.column).enumerate() {
+        if column == others && programs.columns[column].constant_output(0) == Some(0.0) {
+            continue;
+        }
+        let mut values = std::mem::take(&mut workspace.columns[place]);
+        values.resize(workspace.gathered.stride, 0.0);
+        fill_column::<SET>(problem, curves, workspace, column, &[0], &mut values);
+        if column == others {
+            for (target, &offset) in workspace.target.iter_mut().zip(&values) {
+                *target -= offset;
+            }
+        }
+        workspace.columns[place] = values;
+    }
+    let Workspace { gathered, root_weight, target, columns, decay: memory, .. } = workspace;
+    let stride = gathered.stride;
+    let aimed = Aimed {
+        u: &gathered.inputs[decay.input * stride..][..stride],
+        root: &root_weight[..stride],
+        target: &target[..stride],
+        constants: &columns[..others - 1],
+    };
+    let ends = ends_are_tried(model, &problem.grid).then_some(PLAUSIBLE);
+    memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends);
+    for lane in 0..curves.len() {
+        for basin in 0..memory.found[lane] {
+            let solution = &memory.solution[basin * (1 + others)..][..1 + others];
+            propose(problem, &mut proposals.coordinates, |own| {
+                own[model.projection.nonlinear[0]] = solution[0][lane];
+                let mut constants = &solution[2..];
+                for (l, &j) in model.projection.linear.iter().enumerate() {
+                    own[j] = if l == decay.column {
+                        solution[1][lane]
+                    } else {
+                        let (first, rest) = constants.split_first().expect("one per constant column");
+                        constants = rest;
+                        first[lane]
+                    };
+                }
+            });
+        }
+        proposals.offsets.push(proposals.coordinates.len() / model.len());
     }
 }
 
@@ -70,6 +138,7 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     root_weight.resize(stride, 0.0);
     target.resize(stride, 0.0);
     let (t, w) = (&gathered.response[..stride], &gathered.weight[..stride]);
+    let (target, root_weight) = (&mut target[..stride], &mut root_weight[..stride]);
     match (model.space, model.projection.space) {
         (Space::Log, Space::Linear) => {
             // w/y²: to first order the residual of the logarithm.
@@ -92,7 +161,7 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
             }
         }
     }
-    for (target, root) in target.iter_mut().zip(root_weight.iter()) {
+    for (target, &root) in target.iter_mut().zip(&*root_weight) {
         *target *= root;
     }
 }
@@ -113,8 +182,8 @@ fn tabulate<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut 
         let mut values = std::mem::take(&mut workspace.columns[column]);
         values.resize(cells * stride, 0.0);
         if programs.axes[column].len() <= 1 {
+            let mut position = vec![0; problem.grid.axes()];
             for cell in 0..cells {
-                let mut position = vec![0; problem.grid.axes()];
                 if let [axis] = programs.axes[column][..] {
                     position[axis] = cell;
                 }
@@ -184,13 +253,14 @@ fn fill_column<const SET: u8>(
     values: &mut [f64],
 ) {
     let model = problem.model;
-    let Workspace { gathered, scratch, root_weight, .. } = workspace;
+    let Workspace { gathered, scratch, root_weight, coordinates, .. } = workspace;
     let tape = &model.programs.columns[column];
-    let mut coordinates = vec![[0.0; LANES]; model.len()];
+    coordinates.clear();
+    coordinates.resize(model.len(), [0.0; LANES]);
     for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
         coordinates[j] = each!(|lane| problem.grid.value(curves[lane.min(curves.len() - 1)], axis, position[axis]));
     }
-    tape.prepare::<SET>(scratch, &coordinates);
+    tape.prepare::<SET>(scratch, coordinates);
     for first in (0..gathered.points).step_by(POINTS) {
         let points = POINTS.min(gathered.points - first);
         tape.run::<SET>(scratch, &gathered.inputs, gathered.stride, first, points);
@@ -328,8 +398,8 @@ fn is_lowest(cells: &[usize], point: usize, residual: &impl Fn(usize) -> f64) ->
     })
 }
 
-/// Appends the coordinates of a grid point, converted from the projection's chart to the model's own.
-fn propose(
+/// Appends the coordinates of a grid point.
+fn propose_point(
     problem: &Problem,
     curve: usize,
     workspace: &Workspace,
@@ -337,20 +407,29 @@ fn propose(
     point: usize,
     coordinates: &mut Vec<f64>,
 ) {
+    let projection = &problem.model.projection;
+    propose(problem, coordinates, |own| {
+        for (l, &j) in projection.linear.iter().enumerate() {
+            own[j] = workspace.solution[point * projection.linear.len() + l][lane];
+        }
+        for (axis, &j) in projection.nonlinear.iter().enumerate() {
+            own[j] = problem.grid.value(curve, axis, problem.grid.cell(point, axis));
+        }
+    });
+}
+
+/// Appends the coordinates that `fill` writes in the projection's chart, converted to the model's own; none if they have
+/// no counterpart there.
+fn propose(problem: &Problem, coordinates: &mut Vec<f64>, fill: impl FnOnce(&mut [f64])) {
     let model = problem.model;
-    let projection = &model.projection;
     let start = coordinates.len();
     coordinates.resize(start + model.len(), 0.0);
     let own = &mut coordinates[start..];
-    for (l, &j) in projection.linear.iter().enumerate() {
-        own[j] = workspace.solution[point * projection.linear.len() + l][lane];
-    }
-    for (axis, &j) in projection.nonlinear.iter().enumerate() {
-        own[j] = problem.grid.value(curve, axis, problem.grid.cell(point, axis));
-    }
+    fill(own);
     for (j, z) in own.iter_mut().enumerate() {
-        if projection.coordinates[j] != model.coordinates[j] {
-            *z = model.coordinates[j].encode(projection.coordinates[j].decode(*z));
+        let known = model.projection.coordinates[j];
+        if known != model.coordinates[j] {
+            *z = model.coordinates[j].encode(known.decode(*z));
         }
     }
     if own.iter().any(|z| !z.is_finite()) {

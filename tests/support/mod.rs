@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test crate uses a part of this")]
 
+pub mod nist;
+
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};

@@ -4,7 +4,7 @@
 //! whoever submits or waits asks for it.
 
 use crate::error::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest wait for one submission. Work is split so that a submission takes about a second on the slowest device; a
@@ -75,7 +75,10 @@ fn preference(info: &wgpu::AdapterInfo) -> (u8, u8) {
 
 /// Every adapter that can run compute shaders, best first.
 fn enumerate() -> Vec<wgpu::Adapter> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    /// One for the whole run and never torn down: a driver that is unloaded while the process ends takes its exit
+    /// handlers with it, and the process crashes after its work is done.
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    let instance = INSTANCE.get_or_init(|| wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle()));
     let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     adapters.retain(|adapter| {
         let limits = adapter.limits();

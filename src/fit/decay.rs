@@ -1,0 +1,425 @@
+//! Search where one parameter is searched and enters one exponential: `± A exp(± z u)` beside columns that it does not
+//! touch. Most laws of one input are of this shape: a power of x with a floor, a decay in time.
+//!
+//! In: up to eight gathered curves with target and root of the weights. Out: per lane its basins, polished: the projected
+//! objective is cheap enough here to follow each basin to its bottom by a few Gauss–Newton steps in the one parameter
+//! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
+//! once, which leaves one division per grid point.
+
+use super::lanes::{at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::problem::Grid;
+use super::search::{DEPENDENT, MOST_BASINS};
+use crate::evaluate::elementary::{exp_roughly, fused};
+use crate::evaluate::tape::{BLOCK, LANES, Lane, REPEATED, repeat};
+use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
+
+/// Passes over the points to polish a basin; the judge's full Newton steps do the rest.
+const PASSES: usize = 3;
+/// A relative step this small ends the polishing.
+const POLISHED: f64 = 1e-7;
+
+/// The exponential among a projection's basis functions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decay {
+    /// Its position among the basis functions.
+    pub column: usize,
+    /// u: an input of the model.
+    pub input: usize,
+    /// The basis function is `sign * exp(rate * z * u)`.
+    sign: f64,
+    rate: f64,
+}
+
+impl Decay {
+    /// The exponential, if it is all that the one searched parameter enters. `columns`: the basis functions and, last, the
+    /// offset; `axes`: the axes that each depends on.
+    pub fn find(graph: &Graph, columns: &[Id], axes: &[Vec<usize>]) -> Option<Decay> {
+        let mut searched = (0..columns.len()).filter(|&column| !axes[column].is_empty());
+        let column = searched.next().filter(|&column| axes[column] == [0] && column + 1 < columns.len())?;
+        if searched.next().is_some() {
+            return None;
+        }
+        let (mut sign, mut node) = (1.0, graph.node(columns[column]));
+        if let Node::Unary(Unary::Negate, inner) = node {
+            (sign, node) = (-1.0, graph.node(inner));
+        }
+        let Node::Unary(Unary::Exp, exponent) = node else { return None };
+        let (rate, input) = rate_of(graph, exponent)?;
+        Some(Decay { column, input, sign, rate })
+    }
+}
+
+/// `rate` and the input of `rate * parameter * input`.
+fn rate_of(graph: &Graph, id: Id) -> Option<(f64, usize)> {
+    match graph.node(id) {
+        Node::Unary(Unary::Negate, inner) => rate_of(graph, inner).map(|(rate, input)| (-rate, input)),
+        Node::Binary(Binary::Multiply, a, b) => match (graph.node(a), graph.node(b)) {
+            (Node::Parameter(_), Node::Input(k)) | (Node::Input(k), Node::Parameter(_)) => Some((1.0, k as usize)),
+            (Node::Constant(bits), _) => rate_of(graph, b).map(|(rate, input)| (rate * f64::from_bits(bits), input)),
+            (_, Node::Constant(bits)) => rate_of(graph, a).map(|(rate, input)| (rate * f64::from_bits(bits), input)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Eight gathered curves, aimed: arrays of `points * LANES`.
+pub struct Aimed<'a> {
+    pub u: &'a [f64],
+    pub root: &'a [f64],
+    /// Target less offset, times the root of the weight.
+    pub target: &'a [f64],
+    /// The columns that nothing searched enters, times the root of the weight.
+    pub constants: &'a [Vec<f64>],
+}
+
+/// Memory of the search, and its results.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// e = exp(z u) and u e of one block, times the root of the weight.
+    decay: Vec<f64>,
+    slope: Vec<f64>,
+    /// Of the constants, scaled to unit columns: factor of the Gram matrix, scales, the solved target.
+    factor: Vec<Lane>,
+    scale: Vec<Lane>,
+    solved: Vec<Lane>,
+    /// Per cell: z, Σ e², Σ e t, the residual, then Σ e c for every constant.
+    z: Vec<Lane>,
+    squares: Vec<Lane>,
+    products: Vec<Lane>,
+    residual: Vec<Lane>,
+    constants: Vec<Lane>,
+    /// Of one pass: Σ e c and Σ d c, scaled and solved.
+    along: Vec<Lane>,
+    across: Vec<Lane>,
+    right: Vec<Lane>,
+    /// Bit i of entry c: cell c is the bottom of a basin of lane i.
+    bottoms: Vec<u8>,
+    /// Basins per lane, and their cells, best first.
+    pub found: [usize; LANES],
+    cells: [[usize; MOST_BASINS]; LANES],
+    /// Per basin: z, the amplitude, the constants' coordinates.
+    pub solution: Vec<Lane>,
+}
+
+/// What a pass over the points at one z per lane gives, the constants projected out.
+struct Pass {
+    /// Σ e², Σ e t, Σ e d, Σ d², Σ d t; d the slope of e.
+    ee: Lane,
+    et: Lane,
+    ed: Lane,
+    dd: Lane,
+    dt: Lane,
+    residual: Lane,
+}
+
+impl Workspace {
+    /// Searches all cells and polishes every basin; `ends`: the first and last cell are proposed too, as they stand, where
+    /// their residual is at most so many times the best.
+    #[inline(always)]
+    pub fn search<const SET: u8>(
+        &mut self,
+        decay: &Decay,
+        grid: &Grid,
+        curves: &[usize],
+        aimed: &Aimed,
+        ends: Option<f64>,
+    ) {
+        self.project_constants::<SET>(aimed);
+        self.tabulate::<SET>(decay, grid, curves, aimed);
+        self.compare::<SET>(aimed);
+        for lane in 0..LANES {
+            self.found[lane] = if lane < curves.len() { self.list(lane, ends) } else { 0 };
+        }
+        let rounds = self.found.iter().copied().fold(0, usize::max);
+        self.solution.clear();
+        for basin in 0..rounds {
+            self.polish::<SET>(decay, aimed, basin);
+        }
+    }
+
+    #[inline(always)]
+    fn project_constants<const SET: u8>(&mut self, aimed: &Aimed) {
+        let constants = aimed.constants;
+        let count = constants.len();
+        for (lanes, length) in [
+            (&mut self.factor, triangle(count)),
+            (&mut self.scale, count),
+            (&mut self.solved, count),
+            (&mut self.along, count),
+            (&mut self.across, count),
+            (&mut self.right, count),
+        ] {
+            lanes.resize(length, [0.0; LANES]);
+        }
+        for l in 0..count {
+            for m in 0..=l {
+                self.factor[at(l, m)] = dot::<SET>(&constants[l], &constants[m]);
+            }
+            let norm = self.factor[at(l, l)];
+            self.scale[l] = each!(|i| if norm[i] > 0.0 { 1.0 / norm[i].sqrt() } else { 0.0 });
+            let with_target = dot::<SET>(&constants[l], aimed.target);
+            self.solved[l] = each!(|i| with_target[i] * self.scale[l][i]);
+        }
+        for l in 0..count {
+            for m in 0..=l {
+                let product = self.factor[at(l, m)];
+                self.factor[at(l, m)] = each!(|i| product[i] * self.scale[l][i] * self.scale[m][i]);
+            }
+        }
+        factorise::<SET>(&mut self.factor, count, DEPENDENT);
+        solve_lower::<SET>(&self.factor, &mut self.solved);
+    }
+
+    /// Sums over the points for every cell.
+    #[inline(always)]
+    fn tabulate<const SET: u8>(&mut self, decay: &Decay, grid: &Grid, curves: &[usize], aimed: &Aimed) {
+        let cells = grid.cells[0];
+        let count = aimed.constants.len();
+        self.z.clear();
+        for cell in 0..cells {
+            self.z.push(each!(|i| grid.value(curves[i.min(curves.len() - 1)], 0, cell)));
+        }
+        for (sums, length) in
+            [(&mut self.squares, cells), (&mut self.products, cells), (&mut self.constants, cells * count)]
+        {
+            sums.clear();
+            sums.resize(length, [0.0; LANES]);
+        }
+        self.decay.resize(BLOCK, 0.0);
+        self.slope.resize(BLOCK, 0.0);
+        for first in (0..aimed.u.len()).step_by(BLOCK) {
+            let block = first..aimed.u.len().min(first + BLOCK);
+            let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
+            for cell in 0..cells {
+                let e = &mut self.decay[..u.len()];
+                exponential::<SET>(decay.rate, &self.z[cell], u, root, e);
+                add(&mut self.squares[cell], dot::<SET>(e, e));
+                add(&mut self.products[cell], dot::<SET>(e, target));
+                for (l, constant) in aimed.constants.iter().enumerate() {
+                    add(&mut self.constants[cell * count + l], dot::<SET>(e, &constant[block.clone()]));
+                }
+            }
+        }
+    }
+
+    /// The residual of every cell, less what is common to all, and where it is lowest.
+    #[inline(always)]
+    fn compare<const SET: u8>(&mut self, aimed: &Aimed) {
+        let count = aimed.constants.len();
+        let mut total = dot::<SET>(aimed.target, aimed.target);
+        for part in &self.solved {
+            total = each!(|i| fused::<SET>(-part[i], part[i], total[i]));
+        }
+        self.residual.clear();
+        for cell in 0..self.z.len() {
+            for l in 0..count {
+                let sum = self.constants[cell * count + l];
+                self.along[l] = each!(|i| sum[i] * self.scale[l][i]);
+            }
+            solve_lower::<SET>(&self.factor, &mut self.along);
+            let (ee, et) = self.project_out::<SET>(self.squares[cell], self.products[cell]);
+            self.residual.push(left_over::<SET>(&total, &self.squares[cell], &ee, &et));
+        }
+        self.bottoms.clear();
+        for cell in 0..self.z.len() {
+            let own = &self.residual[cell];
+            let open = [f64::INFINITY; LANES];
+            let before = if cell > 0 { &self.residual[cell - 1] } else { &open };
+            let behind = self.residual.get(cell + 1).unwrap_or(&open);
+            let mut bits = 0u8;
+            for i in 0..LANES {
+                bits |= u8::from(own[i].is_finite() && own[i] < before[i] && own[i] <= behind[i]) << i;
+            }
+            self.bottoms.push(bits);
+        }
+    }
+
+    /// Σ e² and Σ e t less what the constants take, of which `along` holds the solved products with e.
+    #[inline(always)]
+    fn project_out<const SET: u8>(&self, mut ee: Lane, mut et: Lane) -> (Lane, Lane) {
+        for (along, solved) in self.along.iter().zip(&self.solved) {
+            ee = each!(|i| fused::<SET>(-along[i], along[i], ee[i]));
+            et = each!(|i| fused::<SET>(-along[i], solved[i], et[i]));
+        }
+        (ee, et)
+    }
+
+    /// Lists the basins of a lane, best first, and returns how many there are.
+    fn list(&mut self, lane: usize, ends: Option<f64>) -> usize {
+        let residual = |cell: usize| self.residual[cell][lane];
+        let cells = &mut self.cells[lane];
+        let mut count = 0;
+        for cell in (0..self.z.len()).filter(|&cell| self.bottoms[cell] >> lane & 1 == 1) {
+            // Insertion: few basins, and of equal ones the first cell comes first.
+            let place = (0..count).find(|&known| residual(cell) < residual(cells[known])).unwrap_or(count);
+            count = (count + 1).min(MOST_BASINS);
+            if place < count {
+                cells[place..count].rotate_right(1);
+                cells[place] = cell;
+            }
+        }
+        if let Some(plausible) = ends.filter(|_| count > 0) {
+            let level = plausible * residual(cells[0]);
+            for end in [0, self.z.len() - 1] {
+                if count < MOST_BASINS && !cells[..count].contains(&end) && residual(end) <= level {
+                    cells[count] = end;
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
+    /// Follows every lane's basin of number `basin` to its bottom and appends its solution.
+    #[inline(always)]
+    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize) {
+        let count = aimed.constants.len();
+        let last = self.z.len() - 1;
+        let (mut z, mut low, mut high, mut level) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let mut open = [true; LANES];
+        let mut corner = [0.0; LANES];
+        for i in 0..LANES {
+            open[i] = basin < self.found[i];
+            let cell = if open[i] { self.cells[i][basin] } else { 0 };
+            corner[i] = self.z[cell][i];
+            // A cell that is no bottom was proposed as it stands.
+            let bottom = self.bottoms[cell] >> i & 1 == 1;
+            let (before, behind) = if bottom { (cell.saturating_sub(1), last.min(cell + 1)) } else { (cell, cell) };
+            (low[i], high[i]) = (self.z[before][i], self.z[behind][i]);
+            level[i] = self.residual[cell][i];
+            z[i] = corner[i];
+            if before < cell && cell < behind {
+                // The bottom of the parabola through the three cells, numbered −1, 0, 1.
+                let (left, right) = (self.residual[before][i] - level[i], self.residual[behind][i] - level[i]);
+                let position = 0.5 * (left - right) / (left + right);
+                let bent = 0.5 * (high[i] - 2.0 * z[i] + low[i]) * position * position;
+                let start = z[i] + 0.5 * (high[i] - low[i]) * position + bent;
+                z[i] = if start > low[i] && start < high[i] { start } else { z[i] };
+            }
+        }
+        let first = self.solution.len();
+        self.solution.resize(first + 2 + count, [0.0; LANES]);
+        // Two more: a lane that went astray goes back to its cell.
+        for pass in 0..PASSES + 2 {
+            if !open.contains(&true) {
+                break;
+            }
+            let sums = self.pass::<SET>(decay, aimed, &z);
+            let slack = 1e-9;
+            let astray: [bool; LANES] = std::array::from_fn(|i| {
+                open[i] && z[i] != corner[i] && !(sums.residual[i] <= level[i] * (1.0 + slack))
+            });
+            let amplitude = each!(|i| if sums.ee[i] > 0.0 { sums.et[i] / sums.ee[i] } else { 0.0 });
+            let tilt = each!(|i| if sums.ee[i] > 0.0 { sums.ed[i] / sums.ee[i] } else { 0.0 });
+            let step = each!(|i| {
+                let curvature = amplitude[i] * (sums.dd[i] - tilt[i] * sums.ed[i]);
+                let wanted = (sums.dt[i] - amplitude[i] * sums.ed[i]) / curvature;
+                // A NaN, of a basis that has lost its influence, fails both comparisons and stays.
+                let reached = z[i] + wanted;
+                let reached = if reached > low[i] { reached } else { low[i] };
+                let reached = if reached < high[i] { reached } else { high[i] };
+                if wanted.is_finite() { reached - z[i] } else { 0.0 }
+            });
+            let moved = each!(|i| amplitude[i] * (1.0 - tilt[i] * step[i]));
+            for l in 0..count {
+                let (solved, along, across) = (self.solved[l], self.along[l], self.across[l]);
+                self.right[l] = each!(|i| solved[i] - along[i] * moved[i] - across[i] * amplitude[i] * step[i]);
+            }
+            solve_upper::<SET>(&self.factor, &mut self.right);
+            for i in 0..LANES {
+                if !open[i] {
+                    continue;
+                }
+                if astray[i] {
+                    (z[i], low[i], high[i]) = (corner[i], corner[i], corner[i]);
+                    continue;
+                }
+                z[i] += step[i];
+                self.solution[first][i] = z[i];
+                self.solution[first + 1][i] = decay.sign * moved[i];
+                for l in 0..count {
+                    self.solution[first + 2 + l][i] = self.right[l][i] * self.scale[l][i];
+                }
+                open[i] = pass + 1 < PASSES && step[i].abs() > POLISHED * z[i].abs();
+            }
+        }
+    }
+
+    /// One pass over the points at `z`; leaves the constants' solved products in `along` and `across`.
+    #[inline(always)]
+    fn pass<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, z: &Lane) -> Pass {
+        let zero = [0.0; LANES];
+        let (mut ee, mut et, mut ed, mut dd, mut dt, mut tt) = (zero, zero, zero, zero, zero, zero);
+        self.along.fill(zero);
+        self.across.fill(zero);
+        for first in (0..aimed.u.len()).step_by(BLOCK) {
+            let block = first..aimed.u.len().min(first + BLOCK);
+            let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
+            let (e, d) = (&mut self.decay[..u.len()], &mut self.slope[..u.len()]);
+            exponential::<SET>(decay.rate, z, u, root, e);
+            for ((d, &u), &e) in d.iter_mut().zip(u).zip(&*e) {
+                *d = decay.rate * u * e;
+            }
+            add(&mut ee, dot::<SET>(e, e));
+            add(&mut et, dot::<SET>(e, target));
+            add(&mut ed, dot::<SET>(e, d));
+            add(&mut dd, dot::<SET>(d, d));
+            add(&mut dt, dot::<SET>(d, target));
+            add(&mut tt, dot::<SET>(target, target));
+            for (l, constant) in aimed.constants.iter().enumerate() {
+                add(&mut self.along[l], dot::<SET>(e, &constant[block.clone()]));
+                add(&mut self.across[l], dot::<SET>(d, &constant[block.clone()]));
+            }
+        }
+        for l in 0..self.scale.len() {
+            let scale = self.scale[l];
+            self.along[l] = each!(|i| self.along[l][i] * scale[i]);
+            self.across[l] = each!(|i| self.across[l][i] * scale[i]);
+        }
+        solve_lower::<SET>(&self.factor, &mut self.along);
+        solve_lower::<SET>(&self.factor, &mut self.across);
+        for part in &self.solved {
+            tt = each!(|i| fused::<SET>(-part[i], part[i], tt[i]));
+        }
+        let whole = ee;
+        (ee, et) = self.project_out::<SET>(ee, et);
+        for ((along, across), solved) in self.along.iter().zip(&self.across).zip(&self.solved) {
+            ed = each!(|i| fused::<SET>(-along[i], across[i], ed[i]));
+            dd = each!(|i| fused::<SET>(-across[i], across[i], dd[i]));
+            dt = each!(|i| fused::<SET>(-across[i], solved[i], dt[i]));
+        }
+        let residual = left_over::<SET>(&tt, &whole, &ee, &et);
+        ee = each!(|i| if ee[i] > DEPENDENT * whole[i] { ee[i] } else { 0.0 });
+        Pass { ee, et, ed, dd, dt, residual }
+    }
+}
+
+/// The sum of squares that the exponential leaves of `total`; an exponential that is nearly a combination of the constants
+/// takes nothing.
+#[inline(always)]
+fn left_over<const SET: u8>(total: &Lane, whole: &Lane, ee: &Lane, et: &Lane) -> Lane {
+    each!(|i| {
+        let taken = if ee[i] > DEPENDENT * whole[i] { et[i] * et[i] / ee[i] } else { 0.0 };
+        let left = total[i] - taken;
+        // Rounding may leave a perfect fit slightly negative; what is not finite never wins.
+        let left = if left > 0.0 { left } else { 0.0 };
+        if taken.is_finite() && total[i].is_finite() { left } else { f64::INFINITY }
+    })
+}
+
+/// `root exp(rate z u)`, point by point.
+#[inline(always)]
+fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], root: &[f64], e: &mut [f64]) {
+    let rates = repeat(&each!(|i| rate * z[i]));
+    for ((e, u), root) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)).zip(root.chunks(REPEATED)) {
+        for (((e, &u), &root), &rate) in e.iter_mut().zip(u).zip(root).zip(&rates) {
+            *e = exp_roughly::<SET>(rate * u) * root;
+        }
+    }
+}
+
+#[inline(always)]
+fn add(sum: &mut Lane, part: Lane) {
+    *sum = each!(|i| sum[i] + part[i]);
+}
