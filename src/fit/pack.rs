@@ -622,7 +622,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         .map(|&j| {
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
-                Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
+                Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,
