@@ -16,6 +16,7 @@ pub(crate) use columns::{covariance, freedom};
 use columns::Columns;
 
 use crate::error::{Error, Result};
+use crate::fit::above;
 use crate::fit::cpu::Cpu;
 use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{NamedControl, Packed, Plan, Weighting};
@@ -464,7 +465,7 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
                 let mut packed = plan.pack(&batch.curves);
                 stages.pack += started.elapsed();
                 let started = Instant::now();
-                let proposals = search(device, &mut packed.problem)?;
+                let proposals = search(&*device.backend, &mut packed.problem)?;
                 stages.search += started.elapsed();
                 let started = Instant::now();
                 // With known standard deviations the scatter of the residuals does not scale the errors.
@@ -501,12 +502,22 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
-/// carry) the CPU searches.
-fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
-    let proposals = device.backend.propose(problem)?;
+/// carry) the CPU searches; to a device's proposals for a law that is searched above its floor it adds its own.
+///
+/// # Errors
+/// What the device refuses.
+pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals> {
+    let mut proposals = backend.propose(problem)?;
+    if backend.is_host() {
+        return Ok(proposals);
+    }
+    let parameters = problem.model.len();
+    if let Some(above) = &problem.model.above {
+        proposals = joined(&proposals, &above::propose(problem, above), parameters);
+    }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
-    if device.name == "cpu" || !left.contains(&true) {
+    if !left.contains(&true) {
         return Ok(proposals);
     }
     let known = problem.status.clone();
@@ -516,7 +527,7 @@ fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
     }
     let more = Cpu.propose(problem);
     problem.status = known;
-    Ok(joined(&proposals, &more?, problem.model.len()))
+    Ok(joined(&proposals, &more?, parameters))
 }
 
 /// Both sets of proposals, curve by curve.

@@ -11,6 +11,10 @@ mod nist;
 mod proposals;
 #[path = "gpu/selftest.rs"]
 mod selftest;
+#[path = "support/recovery.rs"]
+mod recovery;
+#[path = "gpu/recovery.rs"]
+mod recovery_of_laws;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -45,6 +49,7 @@ fn main() {
         ("noisy_curves_are_proposed_their_optimum", proposals::noisy_curves_are_proposed_their_optimum),
         ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
         ("judged_answers_are_those_of_the_cpu", proposals::judged_answers_are_those_of_the_cpu),
+        ("every_law_recovers_its_own_parameters", recovery_of_laws::every_law_recovers_its_own_parameters),
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),

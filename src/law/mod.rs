@@ -92,7 +92,7 @@ impl Law {
         self.representative().filter(|(law, _)| law.entry.is_some_and(listed))
     }
 
-    fn bind_entry(entry: &'static Entry, columns: &[String], mapping: Mapping) -> Result<Law> {
+    pub(crate) fn bind_entry(entry: &'static Entry, columns: &[String], mapping: Mapping) -> Result<Law> {
         if mapping.x.len() < entry.inputs.len() {
             return Err(Error::Usage(format!(
                 "law {} needs {} input{} ({}), --x names {}: give --x {}",

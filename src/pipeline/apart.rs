@@ -184,7 +184,7 @@ impl<'a> Line<'a> {
         });
         let proposals: Vec<Proposals> = time(&mut self.stages.search, || {
             pool.install(|| {
-                packed.par_iter_mut().map(|packed| search(device, &mut packed.problem)).collect::<Result<_>>()
+                packed.par_iter_mut().map(|packed| search(&*device.backend, &mut packed.problem)).collect::<Result<_>>()
             })
         })?;
         let verdicts = |proposals: &[Proposals]| -> Vec<Verdicts> {
