@@ -7,6 +7,8 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod language;
 mod nist;
 mod properties;
 mod published;
+mod verify;
