@@ -82,5 +82,6 @@ pub mod selftest;
 pub mod statistics;
 pub mod table;
 pub mod verify;
+pub mod workload;
 
 pub use error::{Error, Result};

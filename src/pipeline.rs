@@ -5,6 +5,7 @@
 //! fixed number of batches is in flight, so that the size of the input never sets the memory. Only this file knows all the
 //! stages; it knows no formulas and no formats of files.
 
+pub mod apart;
 mod card;
 mod columns;
 
@@ -16,10 +17,12 @@ use columns::Columns;
 
 use crate::error::{Error, Result};
 use crate::fit::cpu::Cpu;
-use crate::fit::judge::judge;
-use crate::fit::pack::{Plan, Weighting};
+use crate::fit::judge::{Verdicts, judge};
+use crate::fit::pack::{NamedControl, Packed, Plan, Weighting};
 use crate::fit::problem::Problem;
+use crate::fit::spell::Spelling;
 use crate::fit::{Backend, Proposals, Status};
+use crate::law::Law;
 use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
 use crate::verify::{Sample, Verification, verify};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -55,10 +58,57 @@ pub struct Request {
 /// A law and the device that searches for it.
 #[derive(Debug)]
 pub struct Fit {
-    /// The law, ready to fit any batch.
-    pub plan: Plan,
+    /// The law that is searched, ready to fit any batch; laws of one family that share it are searched once.
+    pub plan: Arc<Plan>,
+    /// How the law is reported, where that is another spelling of the one searched.
+    pub spelling: Option<Spelling>,
     /// Where its search runs.
     pub device: Device,
+}
+
+impl Fit {
+    /// Plans the search for every law, one for each family where no control names a parameter of its members. `plan` makes
+    /// one law's plan under the controls given.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(
+        laws: Vec<Law>,
+        controls: &[NamedControl],
+        plan: impl Fn(Law, &[NamedControl]) -> Result<Plan>,
+    ) -> Result<Vec<(Arc<Plan>, Option<Spelling>)>> {
+        let named = |law: &Law| controls.iter().any(|control| law.parameters.contains(&control.parameter));
+        let mut shared: Vec<Arc<Plan>> = Vec::new();
+        let mut plan_of = |law: Law| {
+            if named(&law) {
+                return Ok((Arc::new(plan(law, controls)?), None));
+            }
+            let (searched, spelling) = match Spelling::of(&law) {
+                Some((searched, spelling)) => (searched, Some(spelling)),
+                None => (law, None),
+            };
+            if let Some(known) = shared.iter().find(|known| known.law.name == searched.name) {
+                return Ok((known.clone(), spelling));
+            }
+            // Controls on names that only the family's searched law has are not meant for its other spellings.
+            shared.push(Arc::new(plan(searched, &[])?));
+            Ok((shared[shared.len() - 1].clone(), spelling))
+        };
+        laws.into_iter().map(&mut plan_of).collect()
+    }
+
+    /// The law as reported.
+    pub fn law(&self) -> &Law {
+        self.spelling.as_ref().map_or(&self.plan.law, |spelling| &spelling.law)
+    }
+
+    /// The default box of free parameter `j` of [`Fit::law`] in words.
+    pub fn describe_box(&self, j: usize) -> String {
+        match &self.spelling {
+            Some(spelling) => spelling.describe_box(j, &self.plan),
+            None => self.plan.describe_box(j),
+        }
+    }
 }
 
 /// A backend that is open, and how it is called in reports.
@@ -403,19 +453,33 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
     let mut stages = Stages::default();
     let mut verdicts = Vec::with_capacity(request.fits.len());
     let mut tallies = Vec::with_capacity(request.fits.len());
-    for Fit { plan, device } in &request.fits {
+    // What was searched so far: laws of one family share it.
+    let mut searched: Vec<(&Arc<Plan>, Packed, Verdicts)> = Vec::new();
+    for Fit { plan, spelling, device } in &request.fits {
+        let known = searched.iter().position(|(known, ..)| Arc::ptr_eq(known, plan));
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let started = Instant::now();
+                let mut packed = plan.pack(&batch.curves);
+                stages.pack += started.elapsed();
+                let started = Instant::now();
+                let proposals = search(device, &mut packed.problem)?;
+                stages.search += started.elapsed();
+                let started = Instant::now();
+                // With known standard deviations the scatter of the residuals does not scale the errors.
+                let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
+                let verdict = judge(&packed.problem, &proposals, unit_weights);
+                stages.judge += started.elapsed();
+                searched.push((plan, packed, verdict));
+                searched.len() - 1
+            }
+        };
+        let (_, packed, found) = &searched[at];
         let started = Instant::now();
-        let mut packed = plan.pack(&batch.curves);
-        stages.pack += started.elapsed();
-        let started = Instant::now();
-        let proposals = search(device, &mut packed.problem)?;
-        stages.search += started.elapsed();
-        let started = Instant::now();
-        // With known standard deviations the scatter of the residuals does not scale the errors.
-        let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
-        let verdict = judge(&packed.problem, &proposals, unit_weights);
+        let verdict = spelling.as_ref().map_or_else(|| found.clone(), |spelling| spelling.spell(found));
         stages.judge += started.elapsed();
-        tallies.push(Tally::of(&packed, &verdict, &batch.keys));
+        tallies.push(Tally::of(packed, &verdict, &batch.keys));
         verdicts.push(verdict);
     }
     let started = Instant::now();
@@ -430,7 +494,7 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     if request.verify == 0 {
         return Ok(Vec::new());
     }
-    let plans: Vec<&Plan> = request.fits.iter().map(|fit| &fit.plan).collect();
+    let plans: Vec<&Plan> = request.fits.iter().map(|fit| fit.plan.as_ref()).collect();
     let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
     let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
     pool.install(|| verify(&plans, &request.selection.numbers, sample, &request.interrupted))

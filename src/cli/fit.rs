@@ -6,10 +6,13 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid, loss, start};
+use options::{bound, fixed, grid};
+pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
+use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
@@ -128,9 +131,18 @@ pub struct Fit {
 
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Space {
+pub(super) enum Space {
     Log,
     Linear,
+}
+
+impl From<Space> for fit::Space {
+    fn from(space: Space) -> fit::Space {
+        match space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        }
+    }
 }
 
 impl Fit {
@@ -169,10 +181,12 @@ impl Fit {
         let mut said = report::names(&laws);
         said += &self.ignored(&laws);
         let numbers = self.numbers(&laws);
-        let plans = self.plans(laws, &numbers)?;
+        let planned = self.plans(laws, &numbers)?;
+        let plans: Vec<&Plan> = planned.iter().map(|(plan, _)| &**plan).collect();
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
         said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
-        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        let fits = planned.into_iter().zip(devices.each);
+        let fits = fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device });
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
@@ -234,7 +248,7 @@ impl Fit {
         numbers
     }
 
-    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<Plan>> {
+    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<(Arc<Plan>, Option<Spelling>)>> {
         let controls = [self.bound.as_slice(), &self.fix, &self.grid, &self.start].concat();
         check_names(&controls, &laws)?;
         let column = |name: &String| numbers.iter().position(|number| number == name).expect("asked for above");
@@ -243,13 +257,11 @@ impl Fit {
             (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
             (None, None) => Weighting::Even,
         };
-        let space = match self.space {
-            Space::Log => fit::Space::Log,
-            Space::Linear => fit::Space::Linear,
+        let objective = Objective { space: self.space.into(), loss: self.loss };
+        let plan = |law, controls: &[NamedControl]| {
+            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
         };
-        let objective = Objective { space, loss: self.loss };
-        let plan = |law| Plan::new(law, objective, &controls, weighting, self.drop_bad_rows, numbers);
-        laws.into_iter().map(plan).collect()
+        pipeline::Fit::plan(laws, &controls, plan)
     }
 
     /// A note on --x where formulas do not heed it.
@@ -276,6 +288,6 @@ impl Fit {
     }
 }
 
-fn all_cores() -> usize {
+pub(super) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,12 +1,15 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
 mod allocate;
+mod bench;
 mod decision;
 mod devices;
+mod diagnose;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod next;
 mod predict;
 mod selftest;
 
@@ -32,6 +35,9 @@ enum Command {
     Selftest(selftest::Selftest),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
+    Diagnose(Box<diagnose::Diagnose>),
+    Next(Box<next::Next>),
+    Bench(Box<bench::Bench>),
 }
 
 impl Arguments {
@@ -45,6 +51,9 @@ impl Arguments {
             Command::Selftest(selftest) => selftest.run(),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
+            Command::Diagnose(diagnose) => diagnose.run(),
+            Command::Next(next) => next.run(),
+            Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

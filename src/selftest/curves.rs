@@ -79,15 +79,18 @@ fn draw_parameters(plan: &Plan, columns: &[Vec<f64>], stream: &mut Stream, shrin
             }
             let position = stream.uniform(0.25, 0.75);
             let role = model.roles[j];
-            let range = role.subject().map_or(NO_RANGE, |subject| {
+            let range = role.subject().map_or(Range::NONE, |subject| {
                 let mut values = Reference::new(&model.raw, &[subject], Precision::Double);
                 values.evaluate(columns, &[], points);
-                range(values.output(0))
+                Range::of(values.output(0).iter().copied())
             });
             let span = role.span(range).expect("inputs over four decades give every role a range");
             let theta = match span.spacing {
                 Spacing::Uniform => span.low + position * (span.high - span.low),
                 Spacing::Geometric => span.low * (span.high / span.low).powf(position),
+                Spacing::GeometricFrom(origin) => {
+                    origin + (span.low - origin) * ((span.high - origin) / (span.low - origin)).powf(position)
+                }
                 Spacing::Signed => {
                     let sign = if stream.unit() < 0.5 { -1.0 } else { 1.0 };
                     sign * span.high * SIGNED_INNERMOST.powf(position)
@@ -97,16 +100,6 @@ fn draw_parameters(plan: &Plan, columns: &[Vec<f64>], stream: &mut Stream, shrin
         })
         .collect();
     model.decode(&z, &packed.problem.centres)
-}
-
-/// Stands for the range of roles that ask for none.
-const NO_RANGE: Range = Range { lowest: 0.0, highest: 0.0, first_gap: 0.0 };
-
-fn range(values: &[f64]) -> Range {
-    let smallest = |than: f64| values.iter().copied().filter(|&value| value > than).fold(f64::INFINITY, f64::min);
-    let lowest = smallest(f64::NEG_INFINITY);
-    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    Range { lowest, highest, first_gap: smallest(lowest) - lowest }
 }
 
 fn is_telling(response: &[f64]) -> bool {
