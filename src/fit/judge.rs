@@ -99,6 +99,27 @@ impl Verdicts {
         }
     }
 
+    /// Takes the fit of a curve with `p` free parameters back.
+    pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
+        self.status[curve] = status;
+        self.parameters[curve * p..(curve + 1) * p].fill(f64::NAN);
+        self.standard_errors[curve * p..(curve + 1) * p].fill(f64::NAN);
+        self.covariance[curve * triangle(p)..(curve + 1) * triangle(p)].fill(f64::NAN);
+        for values in [
+            &mut self.objective,
+            &mut self.rmse,
+            &mut self.r2,
+            &mut self.aicc,
+            &mut self.bic,
+            &mut self.basin_gap,
+            &mut self.condition,
+        ] {
+            values[curve] = f64::NAN;
+        }
+        self.basins[curve] = 0;
+        self.pinned[curve] = 0;
+    }
+
     fn append(&mut self, mut other: Verdicts) {
         self.status.append(&mut other.status);
         self.points.append(&mut other.points);
@@ -1120,7 +1141,8 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
         let known = slopes[j * p + i];
         slopes[j * p + i] = each!(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
     }
-    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i])).collect(), slopes }
+    let origin = |j: usize, i: usize| model.origin[j].map_or(0.0, |k| centres[k * LANES + i]);
+    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i] - origin(j, i))).collect(), slopes }
 }
 
 /// The inverse of a packed symmetric matrix over the free coordinates (1 in `free`, pinned ones 0), and the smallest scaled
