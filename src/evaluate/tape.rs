@@ -379,7 +379,7 @@ fn combine(result: &mut [f64], a: Operand, b: Operand, f: impl Fn(f64, f64) -> f
 
 /// Evaluates `outputs` row by row over plain columns, the rows taking the places of lanes and points.
 pub fn map_columns(tape: &Tape, columns: &[&[f64]], rows: usize) -> Vec<Vec<f64>> {
-    let mut results = vec![vec![0.0; rows]; tape.outputs()];
+    let mut results: Vec<Vec<f64>> = (0..tape.outputs()).map(|_| Vec::with_capacity(rows)).collect();
     map_columns_into(tape, columns, rows, &mut results);
     results
 }
@@ -401,7 +401,7 @@ fn map_columns_generic<const SET: u8>(tape: &Tape, columns: &[&[f64]], rows: usi
         tape.run::<SET>(&mut scratch, &inputs, BLOCK, 0, POINTS);
         for (slot, result) in results.iter_mut().enumerate() {
             let values = tape.output(slot, &scratch, &inputs, BLOCK, 0, POINTS);
-            result[start..start + length].copy_from_slice(&values[..length]);
+            result.extend_from_slice(&values[..length]);
         }
     }
 }
