@@ -12,7 +12,7 @@ use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{Packed, Weighting};
 use crate::fit::problem::Problem;
 use crate::fit::{Proposals, Status};
-use crate::table::{self, Batch, Counts, Event, ReadOptions, Reader, Writer};
+use crate::table::{self, Batch, Counts, Event, KeySchema, ReadOptions, Reader, Writer};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -81,13 +81,14 @@ pub fn measure(request: &Request, sample: usize) -> Result<Apart> {
     let pool = pool(request, fit)?;
     let (counts, read) = read(request)?;
     let stride = counts.curves.div_ceil(sample.max(1) as u64).max(1);
-    let mut line = Line::open(request, fit, stride)?;
     let mut reader = open(request)?;
+    let schema = reader.key_schema().clone();
+    let mut line = Line::open(request, fit, &schema, stride)?;
     loop {
         match load(&mut reader, LOAD.max(2 * request.threads))? {
             Load::Batches(batches) if batches.is_empty() => break,
             Load::Batches(batches) => line.take(&pool, &batches)?,
-            Load::Void => line = Line::open(request, fit, stride)?,
+            Load::Void => line = Line::open(request, fit, &schema, stride)?,
         }
     }
     let Line { mut stages, points, tally, sample, writer, columns, .. } = line;
@@ -161,9 +162,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn open(request: &'a Request, fit: &'a Fit, stride: u64) -> Result<Line<'a>> {
+    fn open(request: &'a Request, fit: &'a Fit, schema: &KeySchema, stride: u64) -> Result<Line<'a>> {
         let columns = Columns::new(&request.fits, request.extras);
-        let writer = Writer::create(&request.out, open(request)?.key_schema(), columns.announced())?;
+        let writer = Writer::create(&request.out, schema, columns.announced())?;
         let columns_read = request.selection.numbers.len();
         let sample = Sample {
             index: Vec::new(),

@@ -191,7 +191,7 @@ fn mistakes_are_explained() {
         (&["--workload", "W1", "--law", "power"], "cannot be used with"),
         (&["--workload", "W1", "--loss", "huber"], "cannot be used with"),
         (&["--workload", "W1", "--points", "9"], "the points of W1 are a grid"),
-        (&["--law", "power", "--start", "q=1"], "q"),
+        (&["--law", "power", "--start", "q=1"], "no law has a parameter q"),
         (&["--law", "saturating_pwer"], "did you mean saturating_power?"),
         (&["--law", "y ~ E + A*x^-alpha"], "sweepfit generate"),
         (&["--law", "power", "--curves", "0"], "0 is not in 1"),
