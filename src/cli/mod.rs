@@ -9,6 +9,7 @@ mod generate;
 mod interruption;
 mod laws;
 mod predict;
+mod selftest;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -29,6 +30,7 @@ enum Command {
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
+    Selftest(selftest::Selftest),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
     Bench(Box<bench::Bench>),
@@ -42,6 +44,7 @@ impl Arguments {
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+            Command::Selftest(selftest) => selftest.run(),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
             Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
