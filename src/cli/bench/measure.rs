@@ -1,4 +1,4 @@
-//! Runs a workload on a device: the whole, the stages alone, the answers against the reference.
+//! Runs a workload on a device: the whole, the stages alone, some answers against brute force.
 //!
 //! In: [`Data`] (a generated sweep or the user's files) and [`Engine`]s. Out: [`Measured`] and [`Scale`]s, numbers only.
 
@@ -251,9 +251,11 @@ impl Data {
     fn request(&self, engine: &Engine, threads: usize) -> Result<Request> {
         let source = Source::open(&self.paths)?;
         let (plan, spelling) = self.plan(&source)?;
+        // The columns that the plan was made for are those of the law as reported.
+        let numbers = spelling.as_ref().map_or(&plan.law, |spelling| &spelling.law).columns.clone();
         Ok(Request {
             source,
-            selection: Selection { keys: self.by.clone(), numbers: plan.law.columns.clone(), filter: None },
+            selection: Selection { keys: self.by.clone(), numbers, filter: None },
             fits: vec![pipeline::Fit { plan, spelling, device: engine.device.clone() }],
             extras: Extras::default(),
             verify: 0,
