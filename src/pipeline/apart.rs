@@ -188,6 +188,12 @@ impl<'a> Line<'a> {
         time(&mut again, || verdicts(&answers));
         self.stages.refine += judged.saturating_sub(again);
         self.stages.judge += judged.min(again);
+        // Brute force fits the law that was searched, so its answers are sampled before they are spelled.
+        for (batch, verdict) in batches.iter().zip(&verdict) {
+            let sample = Sample::of(self.most, self.curves, batch, std::slice::from_ref(verdict));
+            self.sample.merge(self.most, sample);
+            self.curves += batch.curves.len() as u64;
+        }
         let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
             Some(spelling) => verdict.iter().map(|verdict| spelling.spell(verdict)).collect(),
             None => verdict,
@@ -203,9 +209,6 @@ impl<'a> Line<'a> {
         for ((batch, packed), verdict) in batches.iter().zip(&packed).zip(&verdict) {
             self.tally.add(&Tally::of(packed, verdict, &batch.keys));
             self.points += packed.problem.response.len() as u64;
-            let sample = Sample::of(self.most, self.curves, batch, std::slice::from_ref(verdict));
-            self.sample.merge(self.most, sample);
-            self.curves += batch.curves.len() as u64;
         }
         Ok(())
     }
