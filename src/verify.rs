@@ -92,6 +92,16 @@ impl Sample {
         Sample(sampled.collect())
     }
 
+    /// How many curves there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes another batch's sample in.
     pub fn merge(&mut self, most: usize, other: Sample) {
         self.0.extend(other.0);

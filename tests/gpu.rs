@@ -54,7 +54,10 @@ fn main() {
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
-        ("a_bench_measures_both_devices_by_one_reference", commands::a_bench_measures_both_devices_by_one_reference),
+        (
+            "a_bench_measures_both_devices_and_verifies_their_answers",
+            commands::a_bench_measures_both_devices_and_verifies_their_answers,
+        ),
         ("a_shifted_parameter_is_found_out", commands::a_shifted_parameter_is_found_out),
         ("certified_values_are_reached_from_both_starts", nist::certified_values_are_reached_from_both_starts),
         (

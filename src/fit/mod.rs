@@ -15,7 +15,6 @@ pub mod model;
 pub mod pack;
 pub mod problem;
 pub mod programs;
-pub mod reference;
 pub mod search;
 pub mod spell;
 pub mod symmetry;
