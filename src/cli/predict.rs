@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use sweepfit::statistics::calibration::{Calibrated, calibrate, require_curves};
-use sweepfit::statistics::fits::{Draws, FitBatch, Fits};
+use sweepfit::statistics::fits::{Draws, FitBatch, Fits, Fitted};
 use sweepfit::statistics::forecast::{Answer, Forecaster, Points};
 use sweepfit::table::rows::{Joiner, RowReader, RowSelection};
 use sweepfit::table::{OutputKind, ReadOptions, Source, Values};
@@ -68,7 +68,7 @@ impl Predict {
     pub fn run(self) -> Result<ExitCode> {
         let fits = Fits::open(&self.fits)?;
         if !self.no_intervals && self.draws.is_none() {
-            decision::require_covariance(&fits, &self.fits, "leave the intervals out with --no-intervals")?;
+            decision::require_covariance(&fits, &self.fits, decision::REPAIR)?;
         }
         let targets = Targets::open(&self.at, &fits)?;
         let mut forecaster = Forecaster::new(&fits, &targets.points, self.level)?;
@@ -312,6 +312,13 @@ impl<'a> Table<'a> {
         let mut law: Vec<usize> = questions.iter().map(|&(row, _)| part.rows[row as usize].law).collect();
         let mut asked = questions;
         if self.averages {
+            let complete = |group: &[Fitted]| group.iter().map(|row| row.law).eq(0..laws);
+            if !part.rows.chunks(laws).all(complete) {
+                return Err(Error::Usage(
+                    "laws are averaged by their evidence, and here a key lacks the row of a law: give the whole table of fits"
+                        .into(),
+                ));
+            }
             (asked, law, answers) = self.with_averages(part, asked, answers, laws);
         }
         let names: Vec<std::sync::Arc<str>> = decision::law_names(self.fits, "average");

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod decide;
 mod nist;
 mod properties;
 mod published;
