@@ -6,10 +6,13 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid, loss, start};
+use options::{bound, fixed, grid};
+pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
+use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
@@ -32,7 +35,8 @@ Examples:
     --by run --bound E=0: --fix alpha=0.34 -o -
 
 Exit status: 0 done (curves that could not be fitted are data and have a status), 1 done, but
---strict was given and a curve is neither converged nor at_bound, 2 could not run.";
+--strict was given and a curve is neither converged nor at_bound, or --verify found a better
+fit, 2 could not run.";
 
 /// Fit every law asked for to every curve of a sweep
 ///
@@ -101,13 +105,17 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Fit K random curves again by a dense search in f64 that shares nothing with the fit's own, and report how far the
+    /// fits were off: in the summary, the metadata and, under --strict, the exit status
+    #[arg(long, value_name = "K", default_value_t = 0, hide_default_value = true, help_heading = "What comes out")]
+    verify: usize,
     /// Also write <parameter>_lo and <parameter>_hi: intervals of this level by Student's t with n - p degrees of freedom
     #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "What comes out")]
     level: Option<f64>,
     /// Also write the covariance of each fit's parameters, which `predict`, `allocate` and `next` need
     #[arg(long, help_heading = "What comes out")]
     covariance: bool,
-    /// Exit with 1 if a curve is neither converged nor at_bound
+    /// Exit with 1 if a curve is neither converged nor at_bound, or if --verify found a better fit
     #[arg(long, help_heading = "What comes out")]
     strict: bool,
     /// Also write the summary as JSON: methods, counts, timings by stage
@@ -123,9 +131,18 @@ pub struct Fit {
 
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Space {
+pub(super) enum Space {
     Log,
     Linear,
+}
+
+impl From<Space> for fit::Space {
+    fn from(space: Space) -> fit::Space {
+        match space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        }
+    }
 }
 
 impl Fit {
@@ -145,7 +162,11 @@ impl Fit {
             summary.write(&report.to_json())?;
         }
         self.say(&report::text(&report, self.drop_bad_rows));
-        Ok(if self.strict && report.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        Ok(if self.strict && (report.failures() > 0 || report.disagreements() > 0) {
+            ExitCode::from(1)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 
     /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
@@ -160,16 +181,19 @@ impl Fit {
         let mut said = report::names(&laws);
         said += &self.ignored(&laws);
         let numbers = self.numbers(&laws);
-        let plans = self.plans(laws, &numbers)?;
+        let planned = self.plans(laws, &numbers)?;
+        let plans: Vec<&Plan> = planned.iter().map(|(plan, _)| &**plan).collect();
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
         said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
-        let fits = plans.into_iter().zip(devices.each).map(|(plan, device)| pipeline::Fit { plan, device });
+        let fits = planned.into_iter().zip(devices.each);
+        let fits = fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device });
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
             fits: fits.collect(),
             extras: Extras { covariance: self.covariance, level: self.level },
             out: self.output.clone(),
+            verify: self.verify,
             threads: self.threads.map_or_else(all_cores, usize::from),
             interrupted: interruption::flag(),
         };
@@ -224,7 +248,7 @@ impl Fit {
         numbers
     }
 
-    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<Plan>> {
+    fn plans(&self, laws: Vec<Law>, numbers: &[String]) -> Result<Vec<(Arc<Plan>, Option<Spelling>)>> {
         let controls = [self.bound.as_slice(), &self.fix, &self.grid, &self.start].concat();
         check_names(&controls, &laws)?;
         let column = |name: &String| numbers.iter().position(|number| number == name).expect("asked for above");
@@ -233,13 +257,11 @@ impl Fit {
             (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
             (None, None) => Weighting::Even,
         };
-        let space = match self.space {
-            Space::Log => fit::Space::Log,
-            Space::Linear => fit::Space::Linear,
+        let objective = Objective { space: self.space.into(), loss: self.loss };
+        let plan = |law, controls: &[NamedControl]| {
+            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
         };
-        let objective = Objective { space, loss: self.loss };
-        let plan = |law| Plan::new(law, objective, &controls, weighting, self.drop_bad_rows, numbers);
-        laws.into_iter().map(plan).collect()
+        pipeline::Fit::plan(laws, &controls, plan)
     }
 
     /// A note on --x where formulas do not heed it.
@@ -266,6 +288,6 @@ impl Fit {
     }
 }
 
-fn all_cores() -> usize {
+pub(super) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

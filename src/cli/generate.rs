@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 use sweepfit::error::nearest;
 use sweepfit::formula::parse::{Kind, parse_formula};
+use sweepfit::generate::typical::Typical;
 use sweepfit::generate::{Axis, Draw, Generated, Noise, Sweep};
 use sweepfit::law::{Law, Mapping, catalogue};
 use sweepfit::table::sweep::SweepWriter;
@@ -41,13 +42,14 @@ pub struct Generate {
     #[arg(long, value_name = "N|LO:HI", default_value = "32", value_parser = points)]
     points: (usize, usize),
     /// An input and its range, both ends included, geometric where LO > 0; with CELLS an axis of a product grid.
-    /// Repeatable, in the law's order. A catalogue law's inputs default to 1:1e4 under their own names
+    /// Repeatable, in the law's order. A catalogue law's inputs default to four decades under their own names
     #[arg(long, value_name = "COL=LO:HI[:CELLS]", value_parser = axis)]
     x: Vec<(String, Axis)>,
     /// Name of the response [default: the formula's left side, else y]
     #[arg(long, value_name = "COL")]
     y: Option<String>,
-    /// A true parameter: uniform, log-uniform or fixed. Repeatable, one for each parameter of the law
+    /// A true parameter: uniform, log-uniform or fixed; repeatable. A parameter left out is drawn as its role in the law
+    /// suggests, over the inputs of the curve: see `sweepfit laws NAME`
     #[arg(long = "param", value_name = "P=LO:HI[:log] | P=V", value_parser = draw)]
     parameters: Vec<(String, Draw)>,
     /// Standard deviation of the noise on every point, in the space that --space says
@@ -94,7 +96,7 @@ impl Generate {
             None => None,
         };
         let mut rows = 0;
-        self.stream(&sweep, |first, Generated { curves, truth: parameters }| {
+        stream(&sweep, self.curves, self.threads, |first, Generated { curves, truth: parameters }| {
             rows += curves.rows();
             let keys: Vec<String> = (first..first + curves.len() as u64).map(key).collect();
             if let Some(truth) = &mut truth {
@@ -111,40 +113,13 @@ impl Generate {
         Ok(())
     }
 
-    /// Generates batches on the pool and hands them in order to `take` on this thread, one batch ahead at most.
-    fn stream(&self, sweep: &Sweep, mut take: impl FnMut(u64, Generated) -> Result<()>) -> Result<()> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .build()
-            .map_err(|error| Error::Usage(format!("--threads {}: {error}", self.threads)))?;
-        let batch = (BATCH_ROWS / self.points.1.max(1)).clamp(1, BATCH_ROWS) as u64;
-        std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(1);
-            scope.spawn(move || {
-                for first in (0..self.curves).step_by(batch as usize) {
-                    let count = batch.min(self.curves - first) as usize;
-                    let generated = pool.install(|| sweep.batch(first, count));
-                    // The receiver is gone only where writing has failed, which is reported there.
-                    let failed = generated.is_err();
-                    if sender.send((first, generated)).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            for (first, generated) in receiver {
-                take(first, generated?)?;
-            }
-            Ok(())
-        })
-    }
-
     /// The recipe that the arguments describe.
     fn sweep(&self) -> Result<Sweep> {
         let mut x = self.x.clone();
         let y = self.response()?;
         if let Some(entry) = catalogue::find(self.law.trim()) {
             if x.is_empty() {
-                let decades = Axis { low: 1.0, high: 1e4, cells: None };
+                let decades = Axis::four_decades(entry);
                 x = entry.inputs.iter().map(|input| (input.to_string(), decades)).collect();
             } else if x.len() != entry.inputs.len() {
                 return Err(Error::Usage(format!(
@@ -217,18 +192,19 @@ impl Generate {
                 law.parameters.join(", ")
             )));
         }
-        let missing: Vec<&str> =
-            law.parameters.iter().filter(|name| !given.contains(name)).map(String::as_str).collect();
+        let draw_of = |name: &String| self.parameters.iter().find(|(given, _)| given == name).map(|(_, draw)| *draw);
+        let unknown = Typical::new(law).unknown();
+        let missing: Vec<&str> = unknown.into_iter().map(|j| law.parameters[j].as_str()).collect();
+        let missing: Vec<&str> = missing.into_iter().filter(|name| !given.iter().any(|given| given == name)).collect();
         if !missing.is_empty() {
             return Err(Error::Usage(format!(
-                "law `{}` has parameters without a range: {}; give each --param NAME=LO:HI or NAME=VALUE, or, where it is \
-                 an input, --x NAME=LO:HI",
+                "law `{}` has parameters of which no range is typical: {}; give each --param NAME=LO:HI or NAME=VALUE, or, \
+                 where it is an input, --x NAME=LO:HI",
                 law.name,
                 missing.join(", ")
             )));
         }
-        let draw_of = |name: &String| self.parameters.iter().find(|(given, _)| given == name).map(|(_, draw)| *draw);
-        Ok(law.parameters.iter().map(|name| draw_of(name).expect("none is missing")).collect())
+        Ok(law.parameters.iter().map(|name| draw_of(name).unwrap_or(Draw::Typical)).collect())
     }
 
     /// Files in which two columns would have one name.
@@ -252,6 +228,7 @@ impl Generate {
             Draw::Fixed(value) => format!("{name}={value}"),
             Draw::Uniform(low, high) => format!("{name}={low}:{high}"),
             Draw::LogUniform(low, high) => format!("{name}={low}:{high}:log"),
+            Draw::Typical => name.clone(),
         });
         let entries = [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
@@ -288,8 +265,41 @@ impl Generate {
     }
 }
 
+/// Generates curves on a pool of its own (0 threads: all cores) and hands them in order to `take` on this thread, one batch
+/// ahead at most.
+pub(super) fn stream(
+    sweep: &Sweep,
+    curves: u64,
+    threads: usize,
+    mut take: impl FnMut(u64, Generated) -> Result<()>,
+) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Usage(format!("--threads {threads}: {error}")))?;
+    let batch = (BATCH_ROWS / sweep.points.1.max(1)).clamp(1, BATCH_ROWS) as u64;
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        scope.spawn(move || {
+            for first in (0..curves).step_by(batch as usize) {
+                let count = batch.min(curves - first) as usize;
+                let generated = pool.install(|| sweep.batch(first, count));
+                // The receiver is gone only where writing has failed, which is reported there.
+                let failed = generated.is_err();
+                if sender.send((first, generated)).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for (first, generated) in receiver {
+            take(first, generated?)?;
+        }
+        Ok(())
+    })
+}
+
 /// Eight digits keep the keys of ten million curves equally long and in order as text.
-fn key(index: u64) -> String {
+pub(super) fn key(index: u64) -> String {
     format!("c{index:08}")
 }
 
@@ -301,7 +311,7 @@ fn refuse_duplicates(what: &str, names: &[String]) -> Result<()> {
     }
 }
 
-fn points(text: &str) -> std::result::Result<(usize, usize), String> {
+pub(super) fn points(text: &str) -> std::result::Result<(usize, usize), String> {
     let count = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
     let ends = match text.split_once(':') {
         Some((low, high)) => count(low).zip(count(high)),

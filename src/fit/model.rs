@@ -6,14 +6,18 @@
 //! * a parameter that appears only as `log θ` has the coordinate `log θ`;
 //! * a linear amplitude of an exponential basis is measured where the curve starts, not at x = 1: with `c` the smallest
 //!   value of `u = log x` on the curve, `A exp(-alpha u) = A' exp(-alpha (u − c))`, `A = A' K`, `K = exp(alpha c)`.
-//!   Chinchilla's condition number falls from 3.5e11 to some hundreds, and f32 can carry exponents of 8.
+//!   Chinchilla's condition number falls from 3.5e11 to some hundreds, and f32 can carry exponents of 8;
+//! * what multiplies a power inside a function, gamma in `exp(-gamma x^beta)`, is positive and measured where the curve
+//!   starts, too: gamma = exp(z) K, `K = exp(-beta c)`;
+//! * a shift, s in `log(x + s)`, is measured from where the curve starts: with c the smallest x, σ = s + c = exp(z) and
+//!   `log(x + s) = z + log1p((x − c)/σ)`. Every real z is in the law's domain.
 //!
 //! Knows no curves and no device.
 
 use super::Space;
 use super::programs::{Programs, Roots};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
-use crate::formula::separate::separate;
+use crate::formula::separate::{Separation, separate};
 use crate::law::Law;
 use crate::law::role::{self, Role};
 use std::collections::HashMap;
@@ -93,6 +97,8 @@ pub struct Model {
     pub coordinates: Vec<Coordinate>,
     /// K_j of θ_j = decode(z_j) K_j: a node over *decoded* parameters and, as inputs, the curve's centres.
     pub scale: Vec<Option<Id>>,
+    /// The input whose centre is taken off: θ_j = decode(z_j) − centre. Only where there is no K_j.
+    pub origin: Vec<Option<usize>>,
     /// h with t ≈ h; t is log y in log space.
     pub prediction: Id,
     /// ∂h/∂z_j
@@ -140,14 +146,22 @@ impl Model {
         let mut centred: Vec<Id> = Vec::new();
         let unconstrained =
             free.iter().enumerate().filter(|(_, j)| !constrained[**j]).fold(0, |set, (i, _)| set | 1 << i);
-        let Centred { prediction, scale, amplitudes, floor, homogeneous } =
+        let searched = project(&mut graph, prediction, space, &roles).nonlinear;
+        let (prediction, rates) = measure_rates(
+            &mut graph,
+            prediction,
+            |j| searched.contains(&j) && unconstrained >> j & 1 == 1,
+            raw_inputs,
+            &mut centred,
+        );
+        let (prediction, shifts) = measure_shifts(&mut graph, prediction, raw_inputs, &mut centred);
+        let Centred { prediction, mut scale, amplitudes, floor, homogeneous } =
             centre(&mut graph, prediction, unconstrained, free.len(), raw_inputs, &mut centred);
+        for (j, factor) in rates {
+            scale[j] = Some(factor);
+        }
 
-        let chart = |graph: &mut Graph, space: Space| {
-            let value = if space == Space::Log { graph.unary(Unary::Log, prediction) } else { prediction };
-            take_logarithms(graph, value, free.len())
-        };
-        let (own, coordinates) = chart(&mut graph, space);
+        let (own, coordinates) = chart(&mut graph, prediction, space, free.len());
         let gradient: Vec<Id> = (0..free.len()).map(|j| graph.differentiate(own, j)).collect();
         let mut hessian = Vec::new();
         for i in 0..free.len() {
@@ -155,33 +169,7 @@ impl Model {
                 hessian.push(graph.differentiate(gradient[i], j));
             }
         }
-        let projection = {
-            let mut best: Option<(Space, Vec<Coordinate>, crate::formula::separate::Separation)> = None;
-            for candidate in [space, space.other()] {
-                let (value, coordinates) = chart(&mut graph, candidate);
-                let separation = separate(&mut graph, value, u64::MAX);
-                let searched = free.len() - separation.linear.len();
-                let better = best.as_ref().is_none_or(|(_, _, own)| {
-                    // The other space is only a proxy: it has to save axes, and the own projection has to be a poor one.
-                    let axes: Vec<usize> = (0..free.len()).filter(|j| !own.linear.contains(j)).collect();
-                    let boxed = axes.iter().all(|&j| roles[j] != Role::Free);
-                    searched < axes.len() && !(boxed && axes.len() <= SEARCHABLE)
-                });
-                if better {
-                    best = Some((candidate, coordinates, separation));
-                }
-            }
-            let (space, coordinates, separation) = best.expect("the model's own space is always a candidate");
-            let nonlinear = (0..free.len()).filter(|j| !separation.linear.contains(j)).collect();
-            Projection {
-                space,
-                coordinates,
-                linear: separation.linear,
-                nonlinear,
-                basis: separation.basis,
-                offset: separation.offset,
-            }
-        };
+        let projection = project(&mut graph, prediction, space, &roles);
 
         let mut lift = Lift {
             source: &graph,
@@ -200,6 +188,10 @@ impl Model {
             ..projection
         };
         let scale: Vec<Option<Id>> = scale.into_iter().map(|id| id.map(|id| lift.node(id))).collect();
+        let mut origin = vec![None; free.len()];
+        for (j, k) in shifts {
+            origin[j] = Some(lift.position(Derived { source: centred[k - raw_inputs], centred: true }));
+        }
         let Lift { inputs, target: mut lifted, .. } = lift;
         let roots =
             Roots { projection: &projection, prediction, gradient: &gradient, hessian: &hessian, scale: &scale };
@@ -213,6 +205,7 @@ impl Model {
             roles,
             coordinates,
             scale,
+            origin,
             prediction,
             gradient,
             hessian,
@@ -228,13 +221,14 @@ impl Model {
     pub fn decode(&self, z: &[f64], centres: &[f64]) -> Vec<f64> {
         let plain: Vec<f64> = z.iter().zip(&self.coordinates).map(|(&z, coordinate)| coordinate.decode(z)).collect();
         let scaled = |j: usize| self.scale[j].map_or(plain[j], |k| plain[j] * self.graph.evaluate(k, centres, &plain));
-        (0..self.len()).map(scaled).collect()
+        (0..self.len()).map(|j| scaled(j) - self.origin[j].map_or(0.0, |k| centres[k])).collect()
     }
 
     /// z of θ.
     pub fn encode(&self, theta: &[f64], centres: &[f64]) -> Vec<f64> {
-        let scale = |j: usize| self.scale[j].map_or(1.0, |k| self.graph.evaluate(k, centres, theta));
-        (0..self.len()).map(|j| self.coordinates[j].encode(theta[j] / scale(j))).collect()
+        let plain: Vec<f64> = (0..self.len()).map(|j| theta[j] + self.origin[j].map_or(0.0, |k| centres[k])).collect();
+        let scale = |j: usize| self.scale[j].map_or(1.0, |k| self.graph.evaluate(k, centres, &plain));
+        (0..self.len()).map(|j| self.coordinates[j].encode(plain[j] / scale(j))).collect()
     }
 }
 
@@ -250,6 +244,29 @@ fn renumber(graph: &mut Graph, root: Id, fixed: &[Option<f64>], free: &[usize]) 
         Node::Parameter(j) => Some(stand_ins[j as usize]),
         _ => None,
     })[0]
+}
+
+/// The law in `space` and its coordinates there.
+fn chart(graph: &mut Graph, prediction: Id, space: Space, parameters: usize) -> (Id, Vec<Coordinate>) {
+    let value = if space == Space::Log { graph.unary(Unary::Log, prediction) } else { prediction };
+    take_logarithms(graph, value, parameters)
+}
+
+/// Chooses where the linear parameters are solved: in the fit's own space, unless the other one saves axes and the own
+/// projection is a poor one.
+fn project(graph: &mut Graph, prediction: Id, space: Space, roles: &[Role]) -> Projection {
+    let parameters = roles.len();
+    let mut projected = |space: Space| {
+        let (value, coordinates) = chart(graph, prediction, space, parameters);
+        let separation = separate(graph, value, u64::MAX);
+        let nonlinear = (0..parameters).filter(|j| !separation.linear.contains(j)).collect();
+        let Separation { linear, basis, offset } = separation;
+        Projection { space, coordinates, linear, nonlinear, basis, offset }
+    };
+    let (own, proxy) = (projected(space), projected(space.other()));
+    let boxed = own.nonlinear.iter().all(|&j| roles[j] != Role::Free);
+    let good = boxed && own.nonlinear.len() <= SEARCHABLE;
+    if proxy.nonlinear.len() < own.nonlinear.len() && !good { proxy } else { own }
 }
 
 fn roles(law: &Law, graph: &mut Graph, prediction: Id, free: &[usize]) -> Vec<Role> {
@@ -323,33 +340,24 @@ fn split_amplitude(graph: &mut Graph, basis: Id, raw_inputs: usize, centred: &mu
     let (mut kept, mut taken) = (graph.constant(0.0), graph.constant(0.0));
     let mut changed = false;
     for (sign, term) in graph.addends(exponent) {
-        let sign = graph.constant(sign);
         if graph.parameters(term) != 0 && !graph.uses_inputs(term) {
-            let signed = graph.multiply(sign, term);
-            taken = graph.add(taken, signed);
+            taken = add_signed(graph, taken, sign, term);
             changed = true;
             continue;
         }
         let (coefficient, measured) = split_measured(graph, term);
         let term = match measured {
             Some(source) if graph.parameters(coefficient) != 0 => {
-                let k = raw_inputs
-                    + centred.iter().position(|&known| known == source).unwrap_or_else(|| {
-                        centred.push(source);
-                        centred.len() - 1
-                    });
                 changed = true;
-                let input = graph.input(k);
+                let input = centred_input(graph, source, raw_inputs, centred);
                 // `taken` is evaluated with the centre in the input's place.
                 let product = graph.multiply(coefficient, input);
-                let signed = graph.multiply(sign, product);
-                taken = graph.add(taken, signed);
+                taken = add_signed(graph, taken, sign, product);
                 product
             }
             _ => term,
         };
-        let signed = graph.multiply(sign, term);
-        kept = graph.add(kept, signed);
+        kept = add_signed(graph, kept, sign, term);
     }
     if !changed {
         return None;
@@ -363,6 +371,110 @@ fn split_amplitude(graph: &mut Graph, basis: Id, raw_inputs: usize, centred: &mu
     }
     let negated = graph.negate(taken);
     Some((tame, graph.unary(Unary::Exp, negated)))
+}
+
+/// Writes every `gamma*exp(beta*log x + …)` whose gamma is `wanted` and occurs nowhere else as `exp(log gamma' + beta*(log x −
+/// c) + …)`. Returns the new prediction and, for every such gamma, K.
+fn measure_rates(
+    graph: &mut Graph,
+    prediction: Id,
+    wanted: impl Fn(usize) -> bool,
+    raw_inputs: usize,
+    centred: &mut Vec<Id>,
+) -> (Id, Vec<(usize, Id)>) {
+    let order = graph.reachable(&[prediction]);
+    let mut found: Vec<(usize, Id, Id)> = Vec::new();
+    for &id in &order {
+        let Node::Binary(Binary::Multiply, a, b) = graph.node(id) else { continue };
+        for (factor, power) in [(a, b), (b, a)] {
+            if let (Node::Parameter(j), Node::Unary(Unary::Exp, exponent)) = (graph.node(factor), graph.node(power))
+                && wanted(j as usize)
+                && !graph.uses(power, j as usize)
+                && order.iter().filter(|&&parent| graph.children(parent).any(|child| child == factor)).count() == 1
+            {
+                found.push((j as usize, id, exponent));
+            }
+        }
+    }
+    let mut stand_ins: HashMap<Id, Id> = HashMap::new();
+    let mut scales = Vec::new();
+    for (j, product, exponent) in found {
+        let parameter = graph.parameter(j);
+        let (mut kept, mut taken) = (graph.unary(Unary::Log, parameter), graph.constant(0.0));
+        for (sign, term) in graph.addends(exponent) {
+            let (coefficient, measured) = split_measured(graph, term);
+            let term = match measured {
+                Some(source) => {
+                    let input = centred_input(graph, source, raw_inputs, centred);
+                    let product = graph.multiply(coefficient, input);
+                    taken = add_signed(graph, taken, sign, product);
+                    product
+                }
+                None => term,
+            };
+            kept = add_signed(graph, kept, sign, term);
+        }
+        stand_ins.insert(product, graph.unary(Unary::Exp, kept));
+        let negated = graph.negate(taken);
+        scales.push((j, graph.unary(Unary::Exp, negated)));
+    }
+    let prediction = graph.substitute(&[prediction], |_, id| stand_ins.get(&id).copied())[0];
+    (prediction, scales)
+}
+
+/// Writes `log(x + s)` as `log σ + log1p((x − c)/σ)`, σ = s + c, where s occurs nowhere else. Returns the new prediction, in
+/// which σ has the place of s, and for every such parameter its input: `raw_inputs` + position in `centred`.
+fn measure_shifts(
+    graph: &mut Graph,
+    prediction: Id,
+    raw_inputs: usize,
+    centred: &mut Vec<Id>,
+) -> (Id, Vec<(usize, usize)>) {
+    let order = graph.reachable(&[prediction]);
+    let parents = |id: Id| -> Vec<Id> {
+        order.iter().copied().filter(|&parent| graph.children(parent).any(|child| child == id)).collect()
+    };
+    let mut found: Vec<(usize, Id, Id)> = Vec::new();
+    for &id in &order {
+        let Node::Parameter(j) = graph.node(id) else { continue };
+        let [sum] = parents(id)[..] else { continue };
+        let Node::Binary(Binary::Add, a, b) = graph.node(sum) else { continue };
+        let source = if a == id { b } else { a };
+        let [log] = parents(sum)[..] else { continue };
+        let measured = graph.uses_inputs(source) && graph.parameters(source) == 0;
+        if measured && matches!(graph.node(log), Node::Unary(Unary::Log, _)) {
+            found.push((j as usize, log, source));
+        }
+    }
+    let mut stand_ins: HashMap<Id, Id> = HashMap::new();
+    let mut shifts = Vec::new();
+    for (j, log, source) in found {
+        let parameter = graph.parameter(j);
+        let size = graph.unary(Unary::Log, parameter);
+        let input = centred_input(graph, source, raw_inputs, centred);
+        let inverse = graph.negate(size);
+        let inverse = graph.unary(Unary::Exp, inverse);
+        let share = graph.multiply(input, inverse);
+        let rest = graph.unary(Unary::Log1p, share);
+        stand_ins.insert(log, graph.add(size, rest));
+        let Node::Input(k) = graph.node(input) else { unreachable!("a centred input is an input") };
+        shifts.push((j, k as usize));
+    }
+    let prediction = graph.substitute(&[prediction], |_, id| stand_ins.get(&id).copied())[0];
+    (prediction, shifts)
+}
+
+/// The input that stands for `source` less its centre.
+fn centred_input(graph: &mut Graph, source: Id, raw_inputs: usize, centred: &mut Vec<Id>) -> Id {
+    let k = centred.iter().position(|&known| known == source).unwrap_or_else(|| {
+        centred.push(source);
+        centred.len() - 1
+    });
+    graph.input(raw_inputs + k)
+}
+
+fn add_signed(graph: &mut Graph, sum: Id, sign: f64, term: Id) -> Id {
+    if sign < 0.0 { graph.subtract(sum, term) } else { graph.add(sum, term) }
 }
 
 /// A product as (fitted factor, measured factor); no measured factor where a single factor mixes both.
@@ -489,11 +601,15 @@ impl Lift<'_> {
     }
 
     fn input(&mut self, derived: Derived) -> Id {
-        let k = self.inputs.iter().position(|known| *known == derived).unwrap_or_else(|| {
+        let k = self.position(derived);
+        self.target.input(k)
+    }
+
+    fn position(&mut self, derived: Derived) -> usize {
+        self.inputs.iter().position(|known| *known == derived).unwrap_or_else(|| {
             self.inputs.push(derived);
             self.inputs.len() - 1
-        });
-        self.target.input(k)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
 use crate::evaluate::tape::{Tape, map_columns};
-use crate::formula::graph::{Binary, Id, Node, Unary};
+use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 use crate::law::Law;
 use crate::law::role::{Range, Role, SIGNED_INNERMOST, Spacing, Span};
 
@@ -56,7 +56,7 @@ pub struct Plan {
     /// One per parameter of the law.
     pub fixed: Vec<Option<f64>>,
     /// The batch's column for every column of the law.
-    columns: Vec<usize>,
+    pub columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
@@ -91,6 +91,9 @@ pub struct Packed<'a> {
 const CELLS: usize = 16;
 /// Cells of an axis with both signs.
 const SIGNED_CELLS: usize = 24;
+/// Cells of an axis whose useful stretch moves with another axis.
+const POWER_RATE_CELLS: usize = 96;
+const RATIO_RATE_CELLS: usize = 256;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
 /// Points and cells per axis where a product grid is not affordable.
@@ -153,19 +156,7 @@ impl Plan {
             columns.iter().position(|column| column == name).expect("the pipeline reads every column that a law uses")
         };
         let (cells, listed) = lattice(&model, &controls);
-        let fixed_axes = model
-            .projection
-            .nonlinear
-            .iter()
-            .zip(&cells)
-            .map(|(&j, &cells)| {
-                let shared = model.roles[j].subject().is_none();
-                let values =
-                    if shared { axis_values(&controls[j], model.roles[j].span(NO_RANGE), cells) } else { None };
-                let coordinate = model.projection.coordinates[j];
-                values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
-            })
-            .collect();
+        let fixed_axes = fixed_axes(&model, &controls, &cells);
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
         Ok(Plan {
             given: given(&controls),
@@ -186,6 +177,24 @@ impl Plan {
             controls,
             fixed,
         })
+    }
+
+    /// The same plan with `parts` times as many intervals between the ends of every axis of a product grid, for a search
+    /// that shall miss nothing. Listed points and starts stay as they are.
+    pub fn denser(mut self, parts: usize) -> Plan {
+        if self.listed.is_some() {
+            return self;
+        }
+        for (&j, cells) in self.model.projection.nonlinear.iter().zip(&mut self.cells) {
+            if self.controls[j].starts.is_empty() {
+                *cells = (*cells - 1) * parts + 1;
+                if let Some((_, _, own)) = &mut self.controls[j].grid {
+                    *own = *cells;
+                }
+            }
+        }
+        self.fixed_axes = fixed_axes(&self.model, &self.controls, &self.cells);
+        self
     }
 
     /// Lays a batch out for this law.
@@ -265,7 +274,7 @@ impl Plan {
             let range = |slot: usize, values: &mut Vec<f64>| {
                 values.clear();
                 values.extend(kept_rows.iter().map(|&row| derived[slot][row]));
-                range_of(values)
+                Range::of(values.iter().copied())
             };
             let no_box = self.lay_grid(&mut packed.problem, |slot| range(slot, &mut subject_values));
             if no_box && packed.problem.status[curve].is_none() {
@@ -367,10 +376,12 @@ impl Plan {
     /// Writes the newest curve's box and grid; true where a searched parameter has no box on this curve.
     fn lay_grid(&self, problem: &mut Problem, mut range: impl FnMut(usize) -> Range) -> bool {
         let model = &self.model;
+        let inputs = model.inputs.len();
+        let origin = |centres: &[f64], j: usize| model.origin[j].map_or(0.0, |k| centres[centres.len() - inputs + k]);
         let mut spans = Vec::with_capacity(model.len());
         for (j, control) in self.controls.iter().enumerate() {
             let mut default = || match self.subjects[j] {
-                _ if model.roles[j].subject().is_none() => model.roles[j].span(NO_RANGE),
+                _ if model.roles[j].subject().is_none() => model.roles[j].span(Range::NONE),
                 Some(slot) => model.roles[j].span(range(slot)),
                 None => None,
             };
@@ -381,8 +392,11 @@ impl Plan {
             let boxed = control.starts.is_empty() && self.has_default_box(j);
             let low = control.lower.or_else(|| default.filter(|_| boxed).map(|span| span.low));
             let high = control.upper.or_else(|| default.filter(|_| boxed).map(|span| span.high));
-            problem.lower.push(low.map_or(f64::NEG_INFINITY, |low| encode_bound(coordinate, low, f64::NEG_INFINITY)));
-            problem.upper.push(high.map_or(f64::INFINITY, |high| encode_bound(coordinate, high, f64::INFINITY)));
+            let encode = |end: Option<f64>, open: f64| {
+                end.map_or(open, |end| encode_bound(coordinate, end + origin(&problem.centres, j), open))
+            };
+            problem.lower.push(encode(low, f64::NEG_INFINITY));
+            problem.upper.push(encode(high, f64::INFINITY));
         }
         let mut no_box = false;
         for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
@@ -394,7 +408,8 @@ impl Plan {
                 Some(values) => problem.grid.values.extend(values),
                 None => match own() {
                     Some(values) => {
-                        problem.grid.values.extend(values.into_iter().map(|theta| coordinate.encode(theta)))
+                        let origin = origin(&problem.centres, j);
+                        problem.grid.values.extend(values.into_iter().map(|theta| coordinate.encode(theta + origin)))
                     }
                     None => no_box = true,
                 },
@@ -408,7 +423,7 @@ impl Plan {
     /// Whether a parameter's role bounds the solution, not only the search: amplitudes, closed forms and parameters whose
     /// part in the formula shows no pattern are free.
     fn has_default_box(&self, j: usize) -> bool {
-        !self.model.amplitudes.contains(&j) && !self.model.is_closed_form() && self.model.roles[j] != Role::Free
+        !self.model.amplitudes.contains(&j) && !self.model.is_closed_form() && !self.model.roles[j].is_unbounded()
     }
 
     /// Cells of every axis of the search grid, in the order of [`super::model::Projection::nonlinear`].
@@ -475,9 +490,10 @@ fn zero_of_power(model: &Model, controls: &[Control], k: usize) -> Option<f64> {
         let Node::Binary(Binary::Multiply, a, b) = graph.node(product) else { return None };
         let Node::Parameter(j) = graph.node(if a == input { b } else { a }) else { return None };
         let j = j as usize;
-        let default = model.roles[j].span(NO_RANGE).filter(|_| model.roles[j].subject().is_none()).map(|span| span.low);
+        let default =
+            model.roles[j].span(Range::NONE).filter(|_| model.roles[j].subject().is_none()).map(|span| span.low);
         let low = controls[j].lower.or(default.filter(|_| controls[j].starts.is_empty()))?;
-        let powers = parents(product).all(|parent| matches!(graph.node(parent), Node::Unary(Unary::Exp, _)));
+        let powers = leads_to_powers(graph, &order, product);
         if low <= 0.0 || !powers {
             return None;
         }
@@ -487,14 +503,22 @@ fn zero_of_power(model: &Model, controls: &[Control], k: usize) -> Option<f64> {
     smallest.is_finite().then(|| -800.0 / smallest)
 }
 
+/// Whether a product reaches the prediction through exponentials only, perhaps with other terms beside it in the exponent.
+fn leads_to_powers(graph: &Graph, order: &[Id], id: Id) -> bool {
+    let mut parents = order.iter().copied().filter(|&parent| graph.children(parent).any(|child| child == id));
+    parents.all(|parent| match graph.node(parent) {
+        Node::Unary(Unary::Exp, _) => true,
+        Node::Binary(Binary::Add, _, _) => leads_to_powers(graph, order, parent),
+        Node::Binary(Binary::Subtract, minuend, _) if minuend == id => leads_to_powers(graph, order, parent),
+        _ => false,
+    })
+}
+
 enum Row {
     Good,
     Missing,
     Bad,
 }
-
-/// Stands for the range of roles that ask for none.
-const NO_RANGE: Range = Range { lowest: 0.0, highest: 0.0, first_gap: 0.0 };
 
 fn copy(target: &mut Vec<f64>, source: &[f64], rows: &[usize]) {
     match rows {
@@ -505,17 +529,21 @@ fn copy(target: &mut Vec<f64>, source: &[f64], rows: &[usize]) {
     }
 }
 
-fn range_of(values: &[f64]) -> Range {
-    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let second = values.iter().copied().filter(|&value| value > lowest).fold(f64::INFINITY, f64::min);
-    Range { lowest, highest, first_gap: second - lowest }
-}
-
 fn encode_bound(coordinate: Coordinate, bound: f64, open: f64) -> f64 {
     let encoded = coordinate.encode(bound);
     // A bound at or below zero does not bind a parameter that is positive anyway.
     if encoded.is_finite() { encoded } else { open }
+}
+
+/// Values of every axis whose role asks for no range, in the projection's coordinates.
+fn fixed_axes(model: &Model, controls: &[Control], cells: &[usize]) -> Vec<Option<Vec<f64>>> {
+    let axis = |(&j, &cells): (&usize, &usize)| {
+        let shared = model.roles[j].subject().is_none();
+        let values = if shared { axis_values(&controls[j], model.roles[j].span(Range::NONE), cells) } else { None };
+        let coordinate = model.projection.coordinates[j];
+        values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
+    };
+    model.projection.nonlinear.iter().zip(cells).map(axis).collect()
 }
 
 /// The values of one axis, ascending; None where the curve gives the role no range.
@@ -537,6 +565,7 @@ fn axis_values(control: &Control, default: Option<Span>, cells: usize) -> Option
             let spacing = match default.map(|span| span.spacing) {
                 Some(Spacing::Signed) if low == -high => Spacing::Signed,
                 Some(Spacing::Uniform) => Spacing::Uniform,
+                Some(Spacing::GeometricFrom(origin)) if low > origin => Spacing::GeometricFrom(origin),
                 _ if low > 0.0 => Spacing::Geometric,
                 _ => Spacing::Uniform,
             };
@@ -564,6 +593,10 @@ fn spread(span: Span, cells: usize) -> Vec<f64> {
     match spacing {
         Spacing::Uniform => (0..cells).map(|cell| low + (high - low) * at(cell, cells)).collect(),
         Spacing::Geometric => (0..cells).map(|cell| geometric(low, high, at(cell, cells))).collect(),
+        Spacing::GeometricFrom(origin) => {
+            let distance = |cell: usize| geometric(low - origin, high - origin, at(cell, cells));
+            (0..cells).map(|cell| origin + distance(cell)).collect()
+        }
         Spacing::Signed => {
             let half = cells / 2;
             let size = |cell: usize| geometric(high * SIGNED_INNERMOST, high, at(cell, half));
@@ -590,6 +623,8 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
                 Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
+                Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
+                Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,
             })
         })

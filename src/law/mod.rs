@@ -31,6 +31,8 @@ pub struct Law {
     pub response_text: String,
     /// The catalogue entry, where the law is one.
     pub entry: Option<&'static Entry>,
+    /// The columns of the entry's inputs, in its order; empty for a typed formula.
+    pub mapped: Vec<String>,
 }
 
 /// How names of a catalogue law's inputs and of the response map to columns.
@@ -54,6 +56,40 @@ impl Law {
             Some(entry) => Law::bind_entry(entry, columns, mapping),
             None => Law::bind_formula(trimmed, columns, mapping.y),
         }
+    }
+
+    /// The name under which a comparison of laws counts this one.
+    pub fn family(&self) -> &str {
+        match self.entry {
+            Some(entry) => entry.family(),
+            None => &self.name,
+        }
+    }
+
+    /// The law of the family in whose parameters this one is searched, bound to the same columns, and this one's parameters
+    /// as nodes of its graph; None where it is searched in its own parameters.
+    pub fn representative(&self) -> Option<(Law, Vec<Id>)> {
+        let entry = self.entry?;
+        let (of, alias) = (entry.representative()?, entry.alias.as_ref()?);
+        let mapping = Mapping { x: &self.mapped, y: Some(&self.response_text) };
+        let mut law = Law::bind_entry(of, &self.columns, mapping).expect("the same columns bind another law of them");
+        let own = alias.parameters.iter().map(|text| {
+            let formula = parse_formula(text).expect("every formula of the catalogue parses: a test reads them all");
+            let mut reader = Reader::new(text);
+            reader.graph = std::mem::take(&mut law.graph);
+            reader.parameters = law.parameters.clone();
+            let id = reader.read(&formula.right).expect("and reads");
+            law.graph = reader.graph;
+            id
+        });
+        let own = own.collect();
+        Some((law, own))
+    }
+
+    /// [`Law::representative`], where that is itself in the catalogue.
+    pub fn in_family(&self) -> Option<(Law, Vec<Id>)> {
+        let listed = |entry: &'static Entry| catalogue::find(entry.name).is_some();
+        self.representative().filter(|(law, _)| law.entry.is_some_and(listed))
     }
 
     fn bind_entry(entry: &'static Entry, columns: &[String], mapping: Mapping) -> Result<Law> {
@@ -97,6 +133,7 @@ impl Law {
             response,
             response_text: y.to_string(),
             entry: Some(entry),
+            mapped: mapping.x[..entry.inputs.len()].to_vec(),
         })
     }
 
@@ -172,6 +209,7 @@ impl Law {
             response,
             response_text,
             entry: None,
+            mapped: Vec::new(),
         })
     }
 

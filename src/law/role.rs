@@ -10,10 +10,19 @@ use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 pub enum Role {
     /// `x^-alpha`, or the exponent of a term that only makes sense one way round: [0.005, 8].
     Decay,
+    /// The sum of two such exponents: [0.005, 16].
+    SteepDecay,
+    /// The quotient of two such exponents: [0.02, 50].
+    Ratio,
     /// `x^p`: [-8, 8].
     Exponent,
     /// `exp(-gamma*x)`: [0.02/(x_max − x_min), 12/(x₂ − x₁)].
     Rate(Id),
+    /// `exp(-gamma*x^beta)`, `1 + Q*x^-r` under a function: what multiplies a power. It has no box of its own, because its
+    /// unit is that of the power; it is searched such that the product reaches one near the data.
+    PowerRate { subject: Id, rises: bool },
+    /// `(x_c/x)^alpha` beside other terms, with the number of alpha: where this term is one, often far outside the data.
+    Unit(Id, usize),
     /// `exp(x/b)`, rate of either sign.
     SignedRate(Id),
     /// `exp(-x/tau)`: the reciprocal of a rate.
@@ -33,11 +42,13 @@ pub enum Role {
 }
 
 /// How the cells of a grid lie between the ends of a box; both ends are cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Spacing {
     Uniform,
     /// Equal ratios; both ends positive.
     Geometric,
+    /// Equal ratios of the distance from this value, which lies below both ends.
+    GeometricFrom(f64),
     /// Equal ratios of the absolute value on both sides of zero; the box is [-hi, hi].
     Signed,
 }
@@ -50,6 +61,29 @@ pub struct Range {
     /// Distance between the two smallest distinct values; 0 where there is only one.
     pub first_gap: f64,
 }
+
+impl Range {
+    /// Stands for the range of roles that ask for none.
+    pub const NONE: Range = Range { lowest: 0.0, highest: 0.0, first_gap: 0.0 };
+
+    /// The range of `values`.
+    pub fn of(values: impl Iterator<Item = f64> + Clone) -> Range {
+        let lowest = values.clone().fold(f64::INFINITY, f64::min);
+        let highest = values.clone().fold(f64::NEG_INFINITY, f64::max);
+        let second = values.filter(|&value| value > lowest).fold(f64::INFINITY, f64::min);
+        Range { lowest, highest, first_gap: second - lowest }
+    }
+}
+
+/// Largest exponent of a default box.
+const STEEPEST: f64 = 8.0;
+/// Largest quotient of two exponents.
+const LARGEST_RATIO: f64 = 50.0;
+/// log of the factor by which a rate's product may miss one over all data and still show: exp(-4) = 0.02, as for a plain
+/// rate.
+const VISIBLE: f64 = 4.0;
+/// log of what other inputs may multiply a falling power by: five decades.
+const OTHER_FACTORS: f64 = 11.5;
 
 /// Smallest size of a signed exponent or rate on the grid, as a share of the box.
 pub const SIGNED_INNERMOST: f64 = 0.005 / 8.0;
@@ -67,30 +101,50 @@ impl Role {
     pub fn subject(self) -> Option<Id> {
         match self {
             Role::Rate(id)
+            | Role::PowerRate { subject: id, .. }
+            | Role::Unit(id, _)
             | Role::SignedRate(id)
             | Role::TimeScale(id)
             | Role::Location(id)
             | Role::LogLocation(id)
             | Role::Centre(id)
             | Role::Shift(id) => Some(id),
-            Role::Decay | Role::Exponent | Role::Sharpness | Role::Free => None,
+            Role::Decay | Role::SteepDecay | Role::Ratio | Role::Exponent | Role::Sharpness | Role::Free => None,
         }
+    }
+
+    /// Whether the solution may lie outside what is searched.
+    pub fn is_unbounded(self) -> bool {
+        matches!(self, Role::Free | Role::PowerRate { .. } | Role::Unit(..))
     }
 
     /// The default box for a curve on which the role's subject has `range`. None where the range gives none (a location of
     /// inputs that are not positive, a rate over a single point).
     pub fn span(self, range: Range) -> Option<Span> {
         let span = range.highest - range.lowest;
+        let smallest_positive = if range.lowest > 0.0 { range.lowest } else { range.lowest + range.first_gap };
         let (low, high, spacing) = match self {
-            Role::Decay => (0.005, 8.0, Spacing::Geometric),
-            Role::Exponent => (-8.0, 8.0, Spacing::Signed),
+            Role::Decay => (0.005, STEEPEST, Spacing::Geometric),
+            Role::SteepDecay => (0.005, 2.0 * STEEPEST, Spacing::Geometric),
+            Role::Ratio => (1.0 / LARGEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
+            Role::Exponent => (-STEEPEST, STEEPEST, Spacing::Signed),
             Role::Rate(_) => (0.02 / span, 12.0 / range.first_gap, Spacing::Geometric),
             Role::SignedRate(_) => (-12.0 / range.first_gap, 12.0 / range.first_gap, Spacing::Signed),
             Role::TimeScale(_) => (range.first_gap / 12.0, span / 0.02, Spacing::Geometric),
             Role::Location(_) => (range.lowest / 10.0, range.highest * 10.0, Spacing::Geometric),
             Role::LogLocation(_) => ((range.lowest / 10.0).ln(), (range.highest * 10.0).ln(), Spacing::Uniform),
             Role::Centre(_) => (range.lowest - span / 10.0, range.highest + span / 10.0, Spacing::Uniform),
-            Role::Shift(_) => (-0.999 * range.lowest, 10.0 * range.highest, Spacing::Uniform),
+            Role::PowerRate { rises, .. } => {
+                // In units of the power at the smallest value.
+                let decades = (range.highest / smallest_positive).ln();
+                let (low, high) =
+                    if rises { (-STEEPEST * decades, 0.0) } else { (-OTHER_FACTORS, LARGEST_RATIO * decades) };
+                ((low - VISIBLE).exp(), (high + VISIBLE).exp(), Spacing::Geometric)
+            }
+            Role::Unit(..) => (range.lowest / 1e3, range.highest * 1e12, Spacing::Geometric),
+            Role::Shift(_) => {
+                (1e-3 * smallest_positive - range.lowest, 10.0 * range.highest, Spacing::GeometricFrom(-range.lowest))
+            }
             Role::Sharpness => (0.01, 10.0, Spacing::Geometric),
             Role::Free => (-1e3, 1e3, Spacing::Signed),
         };
@@ -103,6 +157,10 @@ impl Role {
     pub fn describe(self) -> &'static str {
         match self {
             Role::Decay => "[0.005, 8]",
+            Role::SteepDecay => "[0.005, 16]",
+            Role::Ratio => "[0.02, 50]",
+            Role::PowerRate { .. } => "unbounded; searched where the product with its power reaches 1 near the data",
+            Role::Unit(..) => "unbounded; searched in [x_min/1000, 1e12 x_max]",
             Role::Exponent => "[-8, 8]",
             Role::Rate(_) => "[0.02/(x_max - x_min), 12/(x_2 - x_1)]",
             Role::SignedRate(_) => "+-[., 12/(x_2 - x_1)]",
@@ -127,6 +185,9 @@ pub fn infer(graph: &mut Graph, root: Id, parameters: usize) -> Vec<Role> {
             }
             Node::Unary(Unary::Softplus | Unary::Sigmoid | Unary::Tanh | Unary::Expm1, argument) => {
                 read_exponent(graph, argument, true, &mut evidence);
+            }
+            Node::Binary(Binary::Multiply, a, b) if is_nested(graph, root, id) => {
+                read_power_rate(graph, a, b, &mut evidence);
             }
             Node::Binary(operator @ (Binary::Add | Binary::Subtract), a, b) => {
                 read_sum(graph, root, id, operator, a, b, &mut evidence);
@@ -185,6 +246,27 @@ fn read_exponent(graph: &mut Graph, exponent: Id, nested: bool, evidence: &mut [
     }
 }
 
+/// `gamma*exp(beta*log x)` inside another function.
+fn read_power_rate(graph: &mut Graph, a: Id, b: Id, evidence: &mut [Option<(u8, Role)>]) {
+    for (factor, power) in [(a, b), (b, a)] {
+        let (Node::Parameter(j), Node::Unary(Unary::Exp, exponent)) = (graph.node(factor), graph.node(power)) else {
+            continue;
+        };
+        for (sign, term) in graph.addends(exponent) {
+            if graph.parameters(term) == 0 {
+                continue;
+            }
+            let subject = graph.factors(term).0.into_iter().find_map(|id| match graph.node(id) {
+                Node::Unary(Unary::Log, inner) if graph.parameters(inner) == 0 => Some(inner),
+                _ => None,
+            });
+            if let Some(subject) = subject {
+                note(evidence, j, 2, Role::PowerRate { subject, rises: sign > 0.0 });
+            }
+        }
+    }
+}
+
 fn read_sum(graph: &Graph, root: Id, sum: Id, operator: Binary, a: Id, b: Id, evidence: &mut [Option<(u8, Role)>]) {
     let log_argument = |id: Id| match graph.node(id) {
         Node::Unary(Unary::Log, inner) => Some(inner),
@@ -227,7 +309,7 @@ mod tests {
         let columns = ["x", "y", "N", "D"].map(String::from);
         let mut law = Law::bind(formula, &columns, Mapping { x: &[], y: Some("y") }).expect(formula);
         let roles = infer(&mut law.graph, law.prediction, law.parameters.len());
-        let words = |role: Role| format!("{role:?}").split('(').next().expect("a word").to_string();
+        let words = |role: Role| format!("{role:?}").split(['(', ' ']).next().expect("a word").to_string();
         law.parameters.iter().cloned().zip(roles.into_iter().map(words)).collect()
     }
 
@@ -247,6 +329,8 @@ mod tests {
             ("a/(1 + (x/exp(b))^c)", vec![("b", "LogLocation"), ("c", "Decay")]),
             ("E + A*N^-alpha + B*D^-beta", vec![("alpha", "Decay"), ("beta", "Decay")]),
             ("b + a*exp(-(x - m)^2/(2*s^2))", vec![("m", "Centre")]),
+            ("E + A*exp(-g*x^b)", vec![("g", "PowerRate"), ("b", "Decay")]),
+            ("A*(1 + q*x^-r)^b", vec![("q", "PowerRate"), ("r", "Decay")]),
         ] {
             let found = roles(formula);
             for (name, role) in expected {

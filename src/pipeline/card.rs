@@ -4,11 +4,12 @@
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
 use super::columns::Columns;
-use super::{End, Fitted, Request};
+use super::{End, Fit, Fitted, Request};
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
 use crate::table::Keys;
+use crate::verify::{Sample, Verification};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Tally {
         tally
     }
 
-    fn add(&mut self, later: &Tally) {
+    pub(super) fn add(&mut self, later: &Tally) {
         for at in 0..Status::ALL.len() {
             self.statuses[at] += later.statuses[at];
             if self.first[at].is_none() {
@@ -108,6 +109,12 @@ pub struct Report {
     pub stages: Stages,
     /// The whole run.
     pub seconds: f64,
+    /// How random fits compare with brute force, a law each; empty where it was not asked for.
+    pub verifications: Vec<Verification>,
+    /// The curves that are to be verified, as far as they are known.
+    pub(super) sample: Sample,
+    /// How many curves that may be.
+    verify: usize,
     /// The part of the methods card that is known before the first curve.
     methods: Vec<(String, String)>,
 }
@@ -131,12 +138,12 @@ pub struct LawReport {
 impl Report {
     pub(super) fn new(request: &Request, columns: &Columns) -> Report {
         let laws = request.fits.iter().map(|fit| LawReport {
-            name: fit.plan.law.name.clone(),
+            name: fit.law().name.clone(),
             tally: Tally::default(),
             backend: fit.device.name,
             adapter: fit.device.adapter.clone(),
             filter: filter(&fit.plan, &request.selection.numbers),
-            card: law_card(&fit.plan),
+            card: law_card(fit),
         });
         Report {
             out: request.out.clone(),
@@ -147,12 +154,16 @@ impl Report {
             notes: columns.notes().to_vec(),
             stages: Stages::default(),
             seconds: 0.0,
+            verifications: Vec::new(),
+            sample: Sample::default(),
+            verify: request.verify,
             methods: methods(request),
         }
     }
 
-    pub(super) fn take(&mut self, fitted: &Fitted) {
+    pub(super) fn take(&mut self, fitted: &mut Fitted) {
         self.curves += fitted.keys.len() as u64;
+        self.sample.merge(self.verify, std::mem::take(&mut fitted.sample));
         for (law, tally) in self.laws.iter_mut().zip(&fitted.tallies) {
             law.tally.add(tally);
         }
@@ -180,6 +191,11 @@ impl Report {
         self.curves * self.laws.len() as u64 - good
     }
 
+    /// Verified fits that disagree with brute force, over all laws.
+    pub fn disagreements(&self) -> usize {
+        self.verifications.iter().map(|verification| verification.disagreements.len()).sum()
+    }
+
     /// Every device that searched, each once: backend and adapter.
     pub fn devices(&self) -> Vec<(&'static str, Option<&str>)> {
         let mut devices = Vec::new();
@@ -203,6 +219,9 @@ impl Report {
         entry("rows_missing", self.laws.iter().map(|law| law.tally.missing_rows).sum::<u64>().to_string());
         entry("rows_dropped", self.laws.iter().map(|law| law.tally.dropped_rows).sum::<u64>().to_string());
         entry("counts", self.counts().to_string());
+        if !self.verifications.is_empty() {
+            entry("verification", self.verification().to_string());
+        }
         card.into_iter().map(|(key, value)| (format!("sweepfit.{key}"), value)).collect()
     }
 
@@ -229,6 +248,9 @@ impl Report {
                 "write": seconds(self.stages.write),
             },
         });
+        if !self.verifications.is_empty() {
+            summary.insert("verification".into(), self.verification());
+        }
         if let Value::Object(more) = more {
             summary.extend(more);
         }
@@ -237,6 +259,10 @@ impl Report {
 
     fn counts(&self) -> Value {
         Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
+    }
+
+    fn verification(&self) -> Value {
+        self.verifications.iter().map(Verification::to_json).collect()
     }
 
     fn law_cards(&self) -> Vec<Value> {
@@ -264,7 +290,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
     let first = &request.fits[0].plan;
     let lines = |lines: Vec<String>| lines.join("\n");
     let laws = request.fits.iter().map(|fit| {
-        let law = &fit.plan.law;
+        let law = fit.law();
         format!("{} = {} ~ {}", law.name, law.response_text, law.formula)
     });
     let inputs = request.source.files().iter().map(|file| file.display().to_string());
@@ -283,7 +309,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
             (Some(_), false) => "search and refinement in f32 on the adapter, verdict in f64 on the CPU",
             (None, _) => "everything in f64 on the CPU",
         };
-        format!("{}: {what}", fit.plan.law.name)
+        format!("{}: {what}", fit.law().name)
     });
     let mut devices: Vec<&str> = Vec::new();
     let mut adapters: Vec<&str> = Vec::new();
@@ -297,8 +323,8 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         }
     }
     let boxes = request.fits.iter().flat_map(|fit| {
-        let name = |j: usize| &fit.plan.law.parameters[fit.plan.model.free[j]];
-        let line = move |j: usize| format!("{}: {}: {}", fit.plan.law.name, name(j), fit.plan.describe_box(j));
+        let name = |j: usize| &fit.law().parameters[fit.plan.model.free[j]];
+        let line = move |j: usize| format!("{}: {}: {}", fit.law().name, name(j), fit.describe_box(j));
         (0..fit.plan.model.len()).map(line).collect::<Vec<_>>()
     });
     let card = [
@@ -364,12 +390,13 @@ fn in_formulas(name: &str) -> String {
     if plain && !name.starts_with(|c: char| c.is_ascii_digit()) { name.to_string() } else { format!("`{name}`") }
 }
 
-fn law_card(plan: &Plan) -> Value {
-    let parameters = plan.law.parameters.iter().enumerate().map(|(j, name)| match plan.fixed[j] {
+fn law_card(fit: &Fit) -> Value {
+    let (law, plan) = (fit.law(), &fit.plan);
+    let parameters = law.parameters.iter().enumerate().map(|(j, name)| match plan.fixed[j] {
         Some(value) => json!({ "name": name, "fixed": value }),
         None => {
             let free = plan.model.free.iter().position(|&free| free == j).expect("free where not fixed");
-            let mut card = json!({ "name": name, "box": plan.describe_box(free) });
+            let mut card = json!({ "name": name, "box": fit.describe_box(free) });
             let Control { lower, upper, grid, starts, .. } = &plan.controls[free];
             if plan.controls[free] != Control::default() {
                 card["control"] = json!({ "lower": lower, "upper": upper, "grid": grid, "starts": starts });
@@ -379,11 +406,13 @@ fn law_card(plan: &Plan) -> Value {
     });
     let searched = plan.model.projection.nonlinear.iter().map(|&j| &plan.law.parameters[plan.model.free[j]]);
     json!({
-        "name": plan.law.name,
-        "formula": plan.law.formula,
-        "response": plan.law.response_text,
-        "inputs": plan.law.inputs(),
-        "columns": plan.law.columns,
+        "name": law.name,
+        "family": law.family(),
+        "formula": law.formula,
+        "response": law.response_text,
+        "inputs": law.inputs(),
+        "columns": law.columns,
+        "searched_as": plan.law.formula,
         "parameters": parameters.collect::<Vec<_>>(),
         "searched": searched.collect::<Vec<_>>(),
         "grid_cells": plan.grid_cells(),

@@ -82,14 +82,14 @@ impl Columns {
             announced.push(("covariance".to_string(), OutputKind::NumberList));
         }
         let free = |fit: &Fit| {
-            let names = &fit.plan.law.parameters;
+            let names = &fit.law().parameters;
             fit.plan.model.free.iter().map(|&j| Arc::from(names[j].as_str())).collect()
         };
         Columns {
             extras,
             announced,
             parameters,
-            laws: fits.iter().map(|fit| Arc::from(fit.plan.law.name.as_str())).collect(),
+            laws: fits.iter().map(|fit| Arc::from(fit.law().name.as_str())).collect(),
             statuses: Status::ALL.iter().map(|status| Arc::from(status.name())).collect(),
             free: fits.iter().map(free).collect(),
             notes,
@@ -240,7 +240,7 @@ pub fn parameter_column(laws: &[(&str, &[String])], name: &str, parameter: &str)
 /// The union of the laws' parameters in order of appearance.
 fn union(fits: &[Fit]) -> (Vec<Parameter>, Vec<String>) {
     let laws: Vec<(&str, &[String])> =
-        fits.iter().map(|fit| (fit.plan.law.name.as_str(), fit.plan.law.parameters.as_slice())).collect();
+        fits.iter().map(|fit| (fit.law().name.as_str(), fit.law().parameters.as_slice())).collect();
     let mut parameters: Vec<Parameter> = Vec::new();
     let mut renamed: Vec<&str> = Vec::new();
     for (law, (name, own)) in laws.iter().enumerate() {

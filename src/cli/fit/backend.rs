@@ -45,7 +45,7 @@ const BYTES_OF_A_ROW: u64 = 32;
 ///
 /// # Errors
 /// [`Error::Device`] where `gpu` is wanted and there is none.
-pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[Plan], source: &Source) -> Result<Devices> {
+pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[&Plan], source: &Source) -> Result<Devices> {
     let all = |device: Device, note| Devices { each: vec![device; plans.len()], note };
     match choice {
         Choice::Cpu if adapter.is_some() => {
@@ -58,7 +58,7 @@ pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[Plan], source: &So
             let cores = super::all_cores() as f64;
             let rows = rows(source) as f64;
             let seconds: Vec<f64> =
-                plans.iter().map(|plan| rows * evaluations(plan) / (POINTS_PER_SECOND * cores)).collect();
+                plans.iter().map(|&plan| rows * evaluations(plan) / (POINTS_PER_SECOND * cores)).collect();
             let total: f64 = seconds.iter().sum();
             if total < DEAR {
                 return Ok(all(Device::cpu(), Some(on_cpu(plans, total))));
@@ -68,7 +68,7 @@ pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[Plan], source: &So
                     let name = gpu.adapter.clone().unwrap_or_default();
                     let device = |plan: &Plan| if plan.model.is_closed_form() { Device::cpu() } else { gpu.clone() };
                     let note = format!("{name} searches: the CPU would need about {total:.0} s");
-                    Devices { each: plans.iter().map(device).collect(), note: Some(note) }
+                    Devices { each: plans.iter().copied().map(device).collect(), note: Some(note) }
                 }
                 Err(error) => all(Device::cpu(), Some(format!("the CPU searches: {error}"))),
             })
@@ -82,7 +82,7 @@ fn open(adapter: Option<&str>) -> Result<Device> {
     Ok(Device { backend: Arc::new(gpu), name: "gpu", adapter })
 }
 
-fn on_cpu(plans: &[Plan], seconds: f64) -> String {
+fn on_cpu(plans: &[&Plan], seconds: f64) -> String {
     if plans.iter().all(|plan| plan.model.is_closed_form()) {
         return "the CPU fits: a closed form needs no search".to_string();
     }

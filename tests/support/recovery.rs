@@ -1,0 +1,218 @@
+//! Recovery: every catalogue law gets its own parameters back from noiseless data by its default search alone.
+//!
+//! In: a law, a number of curves, a backend. Out: a row of the table. Parameters are drawn by role
+//! (`sweepfit::generate::typical`), inputs span four decades, 32 points, 64 where there are several inputs. A draw *counts*
+//! where f64 can know its parameters: the response is rounded, and with J the Jacobian of log f at the truth the rounding
+//! moves parameter θ by about 2.2e-16 · sqrt(diag((JᵀJ)⁻¹)); three times that has to stay below 1e-9 of |θ|.
+
+use rayon::prelude::*;
+use sweepfit::fit::judge::judge;
+use sweepfit::fit::pack::{Plan, Weighting};
+use sweepfit::fit::{Backend, Loss, Objective, Space, Status};
+use sweepfit::formula::graph::{Id, Unary};
+use sweepfit::generate::{Axis, Draw, Generated, Noise, Sweep};
+use sweepfit::law::catalogue::Entry;
+use sweepfit::law::{Law, Mapping};
+use sweepfit::pipeline::Fit;
+
+/// Largest relative error of a parameter that is recovered.
+pub const RECOVERED: f64 = 1e-6;
+/// What rounding may do to a parameter that counts.
+const KNOWN: f64 = 1e-9;
+/// Root mean square of the log residuals that a perfect fit leaves.
+pub const PERFECT: f64 = 1e-12;
+/// Share of the draws that has to succeed.
+pub const SHARE: f64 = 0.99;
+
+/// What became of one law's draws.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub law: &'static str,
+    pub draws: usize,
+    /// Draws whose parameters f64 can know.
+    pub counted: usize,
+    /// Counted draws whose parameters came back.
+    pub recovered: usize,
+    /// Other draws that were fitted to the rounding.
+    pub perfect: usize,
+    /// The first few that failed, in words.
+    pub failures: Vec<String>,
+}
+
+impl Row {
+    /// Whether both shares are reached; of few draws one may fail.
+    pub fn is_good(&self) -> bool {
+        let rest = self.draws - self.counted;
+        let enough = |good: usize, of: usize| good as f64 >= (SHARE * of as f64).min(of.saturating_sub(1) as f64);
+        enough(self.recovered, self.counted) && enough(self.perfect, rest)
+    }
+
+    pub fn heading() -> String {
+        format!("{:26}{:>8}{:>10}{:>12}{:>14}", "law", "draws", "excluded", "recovered", "rest perfect")
+    }
+
+    pub fn line(&self) -> String {
+        let share = |part: usize, of: usize| match of {
+            0 => "-".to_string(),
+            _ => format!("{:.2}%", 100.0 * part as f64 / of as f64),
+        };
+        format!(
+            "{:26}{:>8}{:>10}{:>12}{:>14}",
+            self.law,
+            self.draws,
+            share(self.draws - self.counted, self.draws),
+            share(self.recovered, self.counted),
+            share(self.perfect, self.draws - self.counted)
+        )
+    }
+}
+
+/// Draws `curves` curves of `entry` under `seed`, fits them in log space by default, and compares.
+pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Backend) -> Row {
+    let names: Vec<String> = entry.inputs.iter().map(|input| input.to_string()).collect();
+    let columns = [names.clone(), vec!["y".to_string()]].concat();
+    let law = Law::bind(entry.name, &columns, Mapping { x: &names, y: Some("y") }).expect("a catalogue law binds");
+    let axis = Axis::four_decades(entry);
+    let points = if entry.inputs.len() == 1 { 32 } else { 64 };
+    let sweep = Sweep {
+        axes: law.columns.iter().map(|column| (column != "y").then_some(axis)).collect(),
+        draws: vec![Draw::Typical; law.parameters.len()],
+        points: (points, points),
+        noise: Noise::Log(0.0),
+        seed,
+        law: law.clone(),
+    };
+    let Generated { curves: batch, truth } = sweep.batch(0, curves).expect("typical parameters give finite curves");
+    let objective = Objective { space: Space::Log, loss: Loss::Squares };
+    let plan =
+        |law, controls: &[_]| Plan::new(law, objective, controls, Weighting::Even, false, &law_columns(&columns));
+    let (plan, spelling) =
+        Fit::plan(vec![law.clone()], &[], plan).expect("a catalogue law is planned").pop().expect("one law, one plan");
+    let packed = plan.pack(&batch);
+    let t0 = std::time::Instant::now();
+    let proposals = backend.propose(&packed.problem).expect("the device works");
+    let t1 = std::time::Instant::now();
+    let found = judge(&packed.problem, &proposals, false);
+    println!(
+        "search {:?} judge {:?} starts per curve {:.2} points {}",
+        t1 - t0,
+        t1.elapsed(),
+        *proposals.offsets.last().unwrap() as f64 / curves as f64,
+        plan.grid_points()
+    );
+    let found = spelling.as_ref().map_or_else(|| found.clone(), |spelling| spelling.spell(&found));
+
+    let jacobian = Jacobian::of(&law);
+    let p = law.parameters.len();
+    let outcomes: Vec<(bool, bool, Option<String>)> = (0..curves)
+        .into_par_iter()
+        .map(|curve| {
+            let theta: Vec<f64> = (0..p).map(|j| truth[j][curve]).collect();
+            let rows = batch.offsets[curve]..batch.offsets[curve + 1];
+            let inputs: Vec<Vec<f64>> =
+                rows.map(|row| batch.columns.iter().map(|column| column[row]).collect()).collect();
+            let counts = jacobian.knows(&inputs, &theta);
+            let own = &found.parameters[curve * p..(curve + 1) * p];
+            let error = own.iter().zip(&theta).map(|(a, b)| (a / b - 1.0).abs());
+            let error = error.fold(0.0f64, |worst, e| if e > worst || e.is_nan() { e } else { worst });
+            let fitted = matches!(found.status[curve], Status::Converged | Status::AtBound | Status::IterationLimit);
+            let good = if counts { error <= RECOVERED } else { fitted && found.rmse[curve] <= PERFECT };
+            let failure = (!good).then(|| {
+                format!(
+                    "{} curve {curve} of seed {seed}, {}: {:?}, rmse {:.1e}, {} basins, found {own:?}, truth {theta:?}",
+                    entry.name,
+                    if counts { "counted" } else { "excluded" },
+                    found.status[curve],
+                    found.rmse[curve],
+                    found.basins[curve]
+                )
+            });
+            (counts, good, failure)
+        })
+        .collect();
+    if std::env::var("SWEEPFIT_VERBOSE").is_ok() {
+        let mut counts = std::collections::BTreeMap::new();
+        for (curve, (counts_, good, _)) in outcomes.iter().enumerate() {
+            *counts.entry((*counts_, *good, format!("{:?}", found.status[curve]))).or_insert(0) += 1;
+        }
+        println!("(counted, good, status) {counts:?}");
+        for failure in outcomes.iter().filter_map(|(.., failure)| failure.clone()).take(6) {
+            println!("{failure}");
+        }
+    }
+    let count = |wanted: &dyn Fn(&(bool, bool, Option<String>)) -> bool| outcomes.iter().filter(|o| wanted(o)).count();
+    Row {
+        law: entry.name,
+        draws: curves,
+        counted: count(&|(counts, ..)| *counts),
+        recovered: count(&|(counts, good, _)| *counts && *good),
+        perfect: count(&|(counts, good, _)| !*counts && *good),
+        failures: outcomes.iter().filter_map(|(.., failure)| failure.clone()).take(20).collect(),
+    }
+}
+
+fn law_columns(columns: &[String]) -> Vec<String> {
+    columns.to_vec()
+}
+
+/// ∂ log f/∂ log θ, as nodes.
+struct Jacobian {
+    law: Law,
+    columns: Vec<Id>,
+}
+
+impl Jacobian {
+    fn of(law: &Law) -> Jacobian {
+        let mut law = law.clone();
+        let logarithm = law.graph.unary(Unary::Log, law.prediction);
+        let columns = (0..law.parameters.len()).map(|j| law.graph.differentiate(logarithm, j)).collect();
+        Jacobian { law, columns }
+    }
+
+    /// Whether rounding leaves every parameter known to [`KNOWN`].
+    fn knows(&self, rows: &[Vec<f64>], theta: &[f64]) -> bool {
+        let (n, p) = (rows.len(), theta.len());
+        // Relative parameters: their standard errors are shares of θ.
+        let mut a: Vec<Vec<f64>> = (0..p)
+            .map(|j| rows.iter().map(|row| self.law.graph.evaluate(self.columns[j], row, theta) * theta[j]).collect())
+            .collect();
+        let norms: Vec<f64> = a.iter().map(|column| column.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
+        if norms.iter().any(|norm| !(norm.is_finite() && *norm > 0.0)) {
+            return false;
+        }
+        for (column, norm) in a.iter_mut().zip(&norms) {
+            column.iter_mut().for_each(|v| *v /= norm);
+        }
+        // R of a Householder QR, row by row.
+        let mut r = vec![0.0; p * p];
+        for j in 0..p {
+            let tail = a[j][j..].iter().map(|v| v * v).sum::<f64>().sqrt();
+            let alpha = -tail.copysign(a[j][j]);
+            let mut v = a[j][j..].to_vec();
+            v[0] -= alpha;
+            let size: f64 = v.iter().map(|v| v * v).sum();
+            if size == 0.0 {
+                return false;
+            }
+            for column in &mut a[j..] {
+                let product: f64 = v.iter().zip(&column[j..n]).map(|(v, c)| v * c).sum();
+                v.iter().zip(&mut column[j..n]).for_each(|(v, c)| *c -= 2.0 * product / size * v);
+            }
+            for k in j..p {
+                r[j * p + k] = a[k][j];
+            }
+        }
+        // diag((RᵀR)⁻¹): the squared rows of R⁻¹.
+        let mut inverse = vec![0.0; p * p];
+        for k in 0..p {
+            for j in (0..=k).rev() {
+                let known: f64 = (j + 1..=k).map(|m| r[j * p + m] * inverse[m * p + k]).sum();
+                inverse[j * p + k] = (f64::from(u8::from(j == k)) - known) / r[j * p + j];
+            }
+        }
+        (0..p).all(|j| {
+            let error = (j..p).map(|k| inverse[j * p + k].powi(2)).sum::<f64>().sqrt() / norms[j];
+            3.0 * 2.2e-16 * error <= KNOWN
+        })
+    }
+}
