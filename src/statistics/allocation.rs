@@ -192,7 +192,7 @@ impl Allocator {
                     };
                     std::array::from_fn(|kind| [point[kind], point[kind] - half(kind), point[kind] + half(kind)])
                 } else {
-                    self.from_draws(point, &fit.draws, budgets[i], level)
+                    self.drawn(point, &fit.draws, budgets[i], level)
                 };
                 self.allocation(quantities, regret)
             })
@@ -206,7 +206,7 @@ impl Allocator {
         Allocation { inputs: [exp(u), exp(v)], predicted, ratio: exp(ratio), exponents: [a, b], regret }
     }
 
-    fn from_draws(&self, point: [f64; 6], draws: &[f64], budget: f64, level: f64) -> [Estimate; 6] {
+    fn drawn(&self, point: [f64; 6], draws: &[f64], budget: f64, level: f64) -> [Estimate; 6] {
         let rows: Vec<&[f64]> = draws.chunks_exact(self.parameters).collect();
         let theta = columns(self.parameters, rows.len(), |i| rows[i]);
         let (u, v, f) = self.solve(&theta, &vec![budget; rows.len()]);

@@ -9,6 +9,7 @@ use parquet::file::properties::WriterProperties;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use sweepfit::law::{Law, Mapping, catalogue};
 
 /// Runs a command that has to succeed, and reads the table that it writes.
 fn made(folder: &Folder, name: &str, arguments: &[&str]) -> Table {
@@ -361,6 +362,58 @@ fn laws_are_read_back_from_the_metadata_as_they_were_fitted() {
             _ => n("E") + n("saturating_power_A") * 1e12f64.powf(-n("alpha")),
         };
         assert!(relative(at.numbers("predicted")[row], expected) < 1e-9, "row {row}");
+    }
+}
+
+#[test]
+fn every_law_of_the_catalogue_predicts_what_its_formula_says() {
+    let folder = Folder::new();
+    for (count, recipe) in [
+        (1, "--law saturating_power --x x=10:1e4 --param E=2 --param A=20 --param alpha=0.4"),
+        (
+            2,
+            "--law chinchilla --x N=1e6:1e9 --x D=1e8:1e11 --param E=1.7 --param A=400 --param B=1500 --param alpha=0.34 \
+             --param beta=0.37",
+        ),
+    ] {
+        let recipe = format!("{recipe} --curves 5 --points 40 --noise 0.01");
+        let sweep = generated(&folder, "sweep.parquet", &recipe);
+        let (x, at, values) = match count {
+            1 => ("x", "x=321", vec![321.0]),
+            _ => ("N,D", "N=3e7,D=2e9", vec![3e7, 2e9]),
+        };
+        let flags = ["fit", &sweep, "--law", "all", "--x", x, "--y", "y", "--by", "curve", "--covariance", "-q"];
+        let fits = made(&folder, "fits.parquet", &flags);
+        let found = made(&folder, "p.parquet", &["predict", &folder.file("fits.parquet"), "--at", at, "-q"]);
+        assert_eq!(found.rows, fits.rows);
+        let (mut judged, mut sure) = (0, 0);
+        for row in 0..fits.rows {
+            let name = &fits.texts("law")[row];
+            let entry = catalogue::find(name).expect("a law of the catalogue");
+            let columns: Vec<String> = x.split(',').chain(["y"]).map(String::from).collect();
+            let mapping = Mapping { x: &columns[..count], y: Some("y") };
+            let law = Law::bind(entry.name, &columns, mapping).expect(name);
+            let value = |parameter: &String| {
+                let column = [parameter.clone(), format!("{name}_{parameter}")];
+                column.iter().find(|column| fits.names.contains(column)).map(|column| fits.numbers(column)[row])
+            };
+            let theta: Vec<f64> = law.parameters.iter().map(|p| value(p).expect("a column")).collect();
+            if !["converged", "at_bound"].contains(&fits.texts("status")[row].as_str()) {
+                continue;
+            }
+            let place = |name: &String| columns.iter().position(|own| own == name).filter(|&k| k < count);
+            let inputs: Vec<f64> = law.columns.iter().map(|name| place(name).map_or(f64::NAN, |k| values[k])).collect();
+            let expected = law.graph.evaluate(law.prediction, &inputs, &theta);
+            let predicted = found.numbers("predicted")[row];
+            assert!(relative(predicted, expected) < 1e-9, "{name}: {predicted}, its formula says {expected}");
+            judged += 1;
+            sure += usize::from(found.numbers("mean_hi")[row] > predicted);
+        }
+        assert!(
+            judged * 2 > fits.rows && sure * 10 >= judged * 9,
+            "{sure} of {judged} of {} have intervals",
+            fits.rows
+        );
     }
 }
 
