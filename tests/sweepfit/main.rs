@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod bench;
 mod cli;
+mod decide;
 mod language;
 mod nist;
 mod properties;
