@@ -103,6 +103,10 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Standard errors: `classical` from the curvature and the scatter of the residuals, `robust` from the sandwich
+    /// estimate, which lets every point have a scatter of its own and suits the Huber loss
+    #[arg(long = "se", value_name = "HOW", value_enum, default_value_t = Errors::Classical, help_heading = "What comes out")]
+    errors: Errors,
     /// Also write <parameter>_lo and <parameter>_hi: intervals of this level by Student's t with n - p degrees of freedom
     #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "What comes out")]
     level: Option<f64>,
@@ -128,6 +132,13 @@ pub struct Fit {
 enum Space {
     Log,
     Linear,
+}
+
+/// How standard errors are estimated, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Errors {
+    Classical,
+    Robust,
 }
 
 impl Fit {
@@ -243,7 +254,9 @@ impl Fit {
         };
         let objective = Objective { space, loss: self.loss };
         let plan = |law, controls: &[NamedControl]| {
-            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
+            let mut plan = Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)?;
+            plan.robust_errors = self.errors == Errors::Robust;
+            Ok(plan)
         };
         pipeline::Fit::plan(laws, &controls, plan)
     }

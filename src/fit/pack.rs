@@ -51,6 +51,8 @@ pub struct Plan {
     pub objective: Objective,
     pub weighting: Weighting,
     pub drop_bad_rows: bool,
+    /// See [`Problem::robust_errors`].
+    pub robust_errors: bool,
     /// One per free parameter.
     pub controls: Vec<Control>,
     /// One per parameter of the law.
@@ -186,6 +188,7 @@ impl Plan {
             objective,
             weighting,
             drop_bad_rows,
+            robust_errors: false,
             controls,
             fixed,
         })
@@ -206,6 +209,7 @@ impl Plan {
         let mut problem = Problem {
             model,
             loss: self.objective.loss,
+            robust_errors: self.robust_errors,
             offsets: Vec::with_capacity(batch.len() + 1),
             inputs: vec![Vec::with_capacity(batch.rows()); model.inputs.len()],
             centres: Vec::with_capacity(batch.len() * model.inputs.len()),
