@@ -8,14 +8,15 @@
 use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
-    Gathered, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper, triangle,
+    Gathered, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper,
+    triangle,
 };
 use super::problem::Problem;
 use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
-use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch, Tape};
+use crate::evaluate::tape::{BLOCK, LANES, Lane, POINTS, REPEATED, Scratch, Tape, repeat};
 use rayon::prelude::*;
 
 /// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
@@ -303,11 +304,13 @@ fn distinct<'a>(ends: &'a [End], winner: &'a End) -> Vec<&'a End> {
 struct Workspace {
     gathered: Gathered,
     scratch: Scratch,
-    /// Of one block: residual, w ψ(r), and the curvature weights inside and outside of Huber's zone.
+    /// Of one block: residual r, r where it counts, w ψ(r), and the curvature weights inside and outside of Huber's zone.
     residual: Vec<f64>,
+    counted: Vec<f64>,
     pull: Vec<f64>,
     inside: Vec<f64>,
     outside: Vec<f64>,
+    /// A column of the Jacobian times one of these weights.
     weighted: Vec<f64>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
@@ -405,9 +408,9 @@ fn evaluate_generic<const SET: u8>(
 ) {
     let p = problem.model.len();
     let second_order = tape.outputs() > 1 + p;
-    let Workspace { gathered, scratch, residual, pull, inside, outside, weighted, .. } = workspace;
-    for buffer in [&mut *residual, pull, inside, outside, weighted] {
-        buffer.resize(LANES * POINTS, 0.0);
+    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, .. } = workspace;
+    for buffer in [&mut *residual, counted, pull, inside, outside, weighted] {
+        buffer.resize(BLOCK, 0.0);
     }
     let zero = [0.0; LANES];
     into.objective = zero;
@@ -425,61 +428,58 @@ fn evaluate_generic<const SET: u8>(
         let block = first * LANES..first * LANES + length;
         let (t, w) = (&gathered.response[block.clone()], &gathered.weight[block]);
         let h = output(0);
+        let (residual, counted) = (&mut residual[..length], &mut counted[..length]);
+        let (pull, inside, outside) = (&mut pull[..length], &mut inside[..length], &mut outside[..length]);
+        let weighted = &mut weighted[..length];
+        for i in 0..length {
+            residual[i] = t[i] - h[i];
+            counted[i] = if w[i] > 0.0 { residual[i] } else { 0.0 };
+        }
+        add(&mut into.squares, dot::<SET>(counted, counted));
         match loss {
             LaneLoss::Squares => {
-                for point in (0..length).step_by(LANES) {
-                    for i in 0..LANES {
-                        let at = point + i;
-                        let r = t[at] - h[at];
-                        let counted = if w[at] > 0.0 { r } else { 0.0 };
-                        pull[at] = w[at] * r;
-                        into.squares[i] = fused::<SET>(counted, counted, into.squares[i]);
-                        into.objective[i] = fused::<SET>(0.5 * pull[at], r, into.objective[i]);
-                    }
+                for i in 0..length {
+                    pull[i] = w[i] * residual[i];
                 }
             }
             LaneLoss::Huber(delta) => {
-                for point in (0..length).step_by(LANES) {
-                    for i in 0..LANES {
-                        let at = point + i;
-                        let r = t[at] - h[at];
-                        let counted = if w[at] > 0.0 { r } else { 0.0 };
-                        let delta = delta[i];
-                        let psi = r.clamp(-delta, delta);
+                let zone = repeat(delta);
+                for start in (0..length).step_by(REPEATED) {
+                    for at in start..length.min(start + REPEATED) {
+                        let (r, delta) = (residual[at], zone[at - start]);
+                        let psi = if r > delta { delta } else { r };
+                        let psi = if psi < -delta { -delta } else { psi };
                         let far = r.abs() > delta;
                         pull[at] = w[at] * psi;
                         inside[at] = if far { 0.0 } else { w[at] };
                         outside[at] = if far { w[at] * delta / r.abs() } else { 0.0 };
-                        into.squares[i] = fused::<SET>(counted, counted, into.squares[i]);
-                        into.objective[i] = fused::<SET>(pull[at], r - 0.5 * psi, into.objective[i]);
+                        // So that half the sum of pull times this is the loss.
+                        residual[at] = 2.0 * r - psi;
                     }
                 }
             }
         }
-        let curvature = if *loss == LaneLoss::Squares { w } else { &inside[..length] };
+        let sum = dot::<SET>(pull, residual);
+        into.objective = each!(|i| fused::<SET>(0.5, sum[i], into.objective[i]));
+        let curvature = if *loss == LaneLoss::Squares { w } else { &*inside };
         for j in 0..p {
             let jacobian = output(1 + j);
-            add(&mut into.descent[j], dot::<SET>(jacobian, &pull[..length]));
-            for (weighted, (&jacobian, &curvature)) in weighted.iter_mut().zip(jacobian.iter().zip(curvature)) {
+            let columns = |k: usize| output(1 + k);
+            for ((weighted, &jacobian), &curvature) in weighted.iter_mut().zip(jacobian).zip(curvature) {
                 *weighted = jacobian * curvature;
             }
-            for k in 0..=j {
-                add(&mut into.gauss[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
-            }
+            add_dots::<SET>(weighted, columns, &mut into.gauss[at(j, 0)..=at(j, j)]);
+            add(&mut into.descent[j], dot::<SET>(jacobian, pull));
             if *loss != LaneLoss::Squares {
-                for (weighted, (&jacobian, &outside)) in
-                    weighted.iter_mut().zip(jacobian.iter().zip(&outside[..length]))
-                {
+                for ((weighted, &jacobian), &outside) in weighted.iter_mut().zip(jacobian).zip(&*outside) {
                     *weighted = jacobian * outside;
                 }
-                for k in 0..=j {
-                    add(&mut into.robust[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
-                }
+                add_dots::<SET>(weighted, columns, &mut into.robust[at(j, 0)..=at(j, j)]);
             }
         }
         if second_order {
             for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
-                let product = dot::<SET>(output(1 + p + slot), &pull[..length]);
+                let product = dot::<SET>(output(1 + p + slot), pull);
                 add(&mut into.second[position], each!(|i| -product[i]));
             }
         }
@@ -1009,17 +1009,17 @@ fn describe_generic<const SET: u8>(
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
     // Pinned parameters leave the system: unit row and column.
-    let free = |j: usize, i: usize| end(i).pinned >> j & 1 == 0;
+    let free: Vec<Lane> = (0..p).map(|j| each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)))).collect();
     let curvature: Vec<Lane> = (0..triangle(p))
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
-    let (inverse, sharpness) = inverse::<SET>(&curvature, p, &free);
+    let (inverse, sharpness) = inverse::<SET>(&curvature, &free);
     let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-    let (_, least) = self::inverse::<SET>(&full, p, &free);
-    let variance = spread_to_parameters::<SET>(&decoded, &inverse, p, &free);
-    let condition = condition::<SET>(&decoded, &here.gauss, &variance, p, &free);
+    let (_, least) = self::inverse::<SET>(&full, &free);
+    let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
+    let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     let variance = match meat {
-        Some(meat) => spread_to_parameters::<SET>(&decoded, &sandwich(&inverse, &meat, p), p, &free),
+        Some(meat) => spread_to_parameters::<SET>(&decoded, &sandwich(&inverse, &meat, p), &free),
         None => variance,
     };
     for (lane, end) in pack.iter().enumerate() {
@@ -1061,7 +1061,7 @@ fn describe_generic<const SET: u8>(
         let determined = n > estimated && sharpness[lane] > SINGULAR;
         for j in 0..p {
             verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
-            let known = determined && free(j, lane);
+            let known = determined && free[j][lane] != 0.0;
             let error = (variance[at(j, j)][lane] * noise).sqrt();
             verdicts.standard_errors[slot * p + j] = if known { error } else { f64::NAN };
         }
@@ -1216,18 +1216,23 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
     Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i] - origin(j, i))).collect(), slopes }
 }
 
-/// The inverse of a packed symmetric matrix over the free coordinates, and the smallest scaled pivot.
+/// The inverse of a packed symmetric matrix over the free coordinates (1 in `free`, pinned ones 0), and the smallest scaled
+/// pivot.
 #[inline(always)]
-fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize) -> bool) -> (Vec<Lane>, Lane) {
-    let scale: Vec<Lane> = (0..p)
-        .map(|j| each!(|i| if matrix[at(j, j)][i] > 0.0 { 1.0 / matrix[at(j, j)][i].sqrt() } else { 0.0 }))
-        .collect();
+fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Vec<Lane>, Lane) {
+    let p = free.len();
+    let mut scale = vec![[0.0; LANES]; p];
+    for j in 0..p {
+        let own = matrix[at(j, j)];
+        scale[j] = each!(|i| if own[i] > 0.0 { free[j][i] / own[i].sqrt() } else { 0.0 });
+    }
     let mut factor = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            factor[at(j, k)] = each!(|i| match free(j, i) && free(k, i) {
-                true => matrix[at(j, k)][i] * scale[j][i] * scale[k][i],
-                false => f64::from(u8::from(j == k)),
+            let (entry, unit) = (matrix[at(j, k)], if j == k { 1.0 } else { 0.0 });
+            factor[at(j, k)] = each!(|i| {
+                let scaled = entry[i] * scale[j][i] * scale[k][i];
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
         }
     }
@@ -1240,30 +1245,25 @@ fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize
         solve_lower::<SET>(&factor, &mut column);
         solve_upper::<SET>(&factor, &mut column);
         for j in k..p {
-            inverse[at(j, k)] =
-                each!(|i| if free(j, i) && free(k, i) { column[j][i] * scale[j][i] * scale[k][i] } else { 0.0 });
+            inverse[at(j, k)] = each!(|i| column[j][i] * scale[j][i] * scale[k][i]);
         }
     }
     (inverse, least)
 }
 
-/// The inverse curvature in the user's parameters: S C Sᵀ, packed.
+/// The inverse curvature in the user's parameters: S C Sᵀ, packed; zero for pinned parameters.
 #[inline(always)]
-fn spread_to_parameters<const SET: u8>(
-    decoded: &Decoded,
-    inverse: &[Lane],
-    p: usize,
-    free: &impl Fn(usize, usize) -> bool,
-) -> Vec<Lane> {
+fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free: &[Lane]) -> Vec<Lane> {
+    let p = free.len();
     let mut half = vec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (slope, part) = (decoded.slopes[j * p + m], inverse[pair(m, k)]);
-                sum = each!(|i| if free(j, i) { fused::<SET>(slope[i], part[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| fused::<SET>(slope[i], part[i], sum[i]));
             }
-            half[j * p + k] = sum;
+            half[j * p + k] = each!(|i| if free[j][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
     let mut result = vec![[0.0; LANES]; triangle(p)];
@@ -1272,9 +1272,9 @@ fn spread_to_parameters<const SET: u8>(
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (part, slope) = (half[j * p + m], decoded.slopes[k * p + m]);
-                sum = each!(|i| if free(k, i) { fused::<SET>(part[i], slope[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| fused::<SET>(part[i], slope[i], sum[i]));
             }
-            result[at(j, k)] = sum;
+            result[at(j, k)] = each!(|i| if free[k][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
     result
@@ -1283,58 +1283,62 @@ fn spread_to_parameters<const SET: u8>(
 /// The 2-norm condition number of the Jacobian with unit columns, in the user's parameters: the square root of the largest
 /// eigenvalues of the correlation matrix and of its inverse, each taken from the matrix that determines it well.
 #[inline(always)]
-fn condition<const SET: u8>(
-    decoded: &Decoded,
-    gauss: &[Lane],
-    variance: &[Lane],
-    p: usize,
-    free: &impl Fn(usize, usize) -> bool,
-) -> Lane {
+fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane], free: &[Lane]) -> Lane {
+    let p = free.len();
     // ∂z/∂θ: the slopes are triangular up to the order of parameters, since scales depend on unscaled parameters only.
-    let inverse_slope = |j: usize, i: usize, lane: usize| {
-        let own = decoded.slopes[j * p + j][lane];
-        if i == j { 1.0 / own } else { -decoded.slopes[j * p + i][lane] / (own * decoded.slopes[i * p + i][lane]) }
-    };
+    let mut inverse_slopes = vec![[0.0; LANES]; p * p];
+    for j in 0..p {
+        let own = decoded.slopes[j * p + j];
+        for i in 0..p {
+            let (other, slope) = (decoded.slopes[i * p + i], decoded.slopes[j * p + i]);
+            inverse_slopes[j * p + i] = if i == j {
+                each!(|lane| 1.0 / own[lane])
+            } else {
+                each!(|lane| -slope[lane] / (own[lane] * other[lane]))
+            };
+        }
+    }
     let mut half = vec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
-            half[j * p + k] = each!(|i| {
-                let mut sum = 0.0;
-                for m in 0..p {
-                    sum += gauss[pair(j, m)][i] * inverse_slope(m, k, i);
-                }
-                sum
-            });
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (part, slope) = (gauss[pair(j, m)], inverse_slopes[m * p + k]);
+                sum = each!(|i| fused::<SET>(part[i], slope[i], sum[i]));
+            }
+            half[j * p + k] = sum;
         }
     }
     let mut gram = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            gram[at(j, k)] = each!(|i| {
-                let mut sum = 0.0;
-                for m in 0..p {
-                    sum += inverse_slope(m, j, i) * half[m * p + k][i];
-                }
-                sum
-            });
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (slope, part) = (inverse_slopes[m * p + j], half[m * p + k]);
+                sum = each!(|i| fused::<SET>(slope[i], part[i], sum[i]));
+            }
+            gram[at(j, k)] = sum;
         }
     }
-    let norms: Vec<Lane> = (0..p).map(|j| each!(|i| gram[at(j, j)][i].sqrt())).collect();
+    let mut norms = vec![[0.0; LANES]; p];
+    for j in 0..p {
+        let own = gram[at(j, j)];
+        norms[j] = each!(|i| own[i].sqrt());
+    }
     let mut correlation = vec![[0.0; LANES]; triangle(p)];
     let mut precision = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.
             let unit = if j == k { 1.0 } else { 0.0 };
-            correlation[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
-                gram[at(j, k)][i] / (norms[j][i] * norms[k][i])
-            } else {
-                unit
+            let (product, variance) = (gram[at(j, k)], variance[at(j, k)]);
+            correlation[at(j, k)] = each!(|i| {
+                let scaled = product[i] / (norms[j][i] * norms[k][i]);
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
-            precision[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
-                variance[at(j, k)][i] * norms[j][i] * norms[k][i]
-            } else {
-                unit
+            precision[at(j, k)] = each!(|i| {
+                let scaled = variance[i] * norms[j][i] * norms[k][i];
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
         }
     }

@@ -6,6 +6,7 @@
 pub mod appeal;
 pub mod cpu;
 pub mod decay;
+pub mod dense;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;
@@ -13,6 +14,7 @@ pub mod model;
 pub mod pack;
 pub mod problem;
 pub mod programs;
+pub mod reference;
 pub mod search;
 pub mod spell;
 pub mod symmetry;

@@ -58,7 +58,7 @@ pub struct Plan {
     /// One per parameter of the law.
     pub fixed: Vec<Option<f64>>,
     /// The batch's column for every column of the law.
-    columns: Vec<usize>,
+    pub columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
@@ -158,19 +158,7 @@ impl Plan {
             columns.iter().position(|column| column == name).expect("the pipeline reads every column that a law uses")
         };
         let (cells, listed) = lattice(&model, &controls);
-        let fixed_axes = model
-            .projection
-            .nonlinear
-            .iter()
-            .zip(&cells)
-            .map(|(&j, &cells)| {
-                let shared = model.roles[j].subject().is_none();
-                let values =
-                    if shared { axis_values(&controls[j], model.roles[j].span(Range::NONE), cells) } else { None };
-                let coordinate = model.projection.coordinates[j];
-                values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
-            })
-            .collect();
+        let fixed_axes = fixed_axes(&model, &controls, &cells);
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
         Ok(Plan {
             given: given(&controls),
@@ -192,6 +180,24 @@ impl Plan {
             controls,
             fixed,
         })
+    }
+
+    /// The same plan with `parts` times as many intervals between the ends of every axis of a product grid, for a search
+    /// that shall miss nothing. Listed points and starts stay as they are.
+    pub fn denser(mut self, parts: usize) -> Plan {
+        if self.listed.is_some() {
+            return self;
+        }
+        for (&j, cells) in self.model.projection.nonlinear.iter().zip(&mut self.cells) {
+            if self.controls[j].starts.is_empty() {
+                *cells = (*cells - 1) * parts + 1;
+                if let Some((_, _, own)) = &mut self.controls[j].grid {
+                    *own = *cells;
+                }
+            }
+        }
+        self.fixed_axes = fixed_axes(&self.model, &self.controls, &self.cells);
+        self
     }
 
     /// Lays a batch out for this law.
@@ -531,6 +537,17 @@ fn encode_bound(coordinate: Coordinate, bound: f64, open: f64) -> f64 {
     let encoded = coordinate.encode(bound);
     // A bound at or below zero does not bind a parameter that is positive anyway.
     if encoded.is_finite() { encoded } else { open }
+}
+
+/// Values of every axis whose role asks for no range, in the projection's coordinates.
+fn fixed_axes(model: &Model, controls: &[Control], cells: &[usize]) -> Vec<Option<Vec<f64>>> {
+    let axis = |(&j, &cells): (&usize, &usize)| {
+        let shared = model.roles[j].subject().is_none();
+        let values = if shared { axis_values(&controls[j], model.roles[j].span(Range::NONE), cells) } else { None };
+        let coordinate = model.projection.coordinates[j];
+        values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
+    };
+    model.projection.nonlinear.iter().zip(cells).map(axis).collect()
 }
 
 /// The values of one axis, ascending; None where the curve gives the role no range.

@@ -1,0 +1,280 @@
+//! Workloads that benches share: what is generated and how it is fitted, by name or by law.
+//!
+//! In: a name (W1, W3, W7) or a catalogue law. Out: a [`Workload`], which makes a [`Sweep`] for any seed. W1 emulates the
+//! benchmark of Gpufit (Przybylski et al. 2017), W3 robust fits of the size of Chinchilla's data, W7 a warehouse of ragged
+//! learning curves.
+
+use crate::error::{Error, Result, nearest};
+use crate::fit::model::Model;
+use crate::fit::{Loss, Objective, Space};
+use crate::generate::{Axis, Draw, Noise, Sweep};
+use crate::law::role::{Range, Role, Spacing};
+use crate::law::{Law, Mapping, catalogue};
+
+/// What is generated, and how it is fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// W1, W3, W7, or the law's name.
+    pub name: String,
+    /// A catalogue law or a formula.
+    pub law: String,
+    /// The inputs, in the law's order.
+    pub x: Vec<(String, Axis)>,
+    /// The response.
+    pub y: String,
+    /// How every parameter is drawn.
+    pub parameters: Vec<(String, Draw)>,
+    /// Fewest and most points of a curve; where the axes form a grid it decides.
+    pub points: (usize, usize),
+    /// The noise.
+    pub noise: Noise,
+    /// What is minimised.
+    pub objective: Objective,
+    /// How many curves, unless somebody says otherwise.
+    pub curves: u64,
+}
+
+/// The workloads that have names of their own.
+pub const NAMES: [&str; 3] = ["W1", "W3", "W7"];
+/// Range of every input of a catalogue law: four decades, away from 1, where log x vanishes.
+const DECADES: Axis = Axis { low: 1e2, high: 1e6, cells: None };
+const FLOOR: Draw = Draw::Uniform(1.5, 2.5);
+const AMPLITUDE: Draw = Draw::Uniform(5.0, 15.0);
+/// Exponents that scaling laws show.
+const EXPONENT: (f64, f64) = (0.1, 0.6);
+const USUAL_NOISE: Noise = Noise::Log(0.005);
+const USUAL_CURVES: u64 = 100_000;
+
+const SQUARES: Objective = Objective { space: Space::Log, loss: Loss::Squares };
+
+impl Workload {
+    /// One of [`NAMES`], case ignored.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the names that there are.
+    pub fn named(name: &str) -> Result<Workload> {
+        match name.to_uppercase().as_str() {
+            "W1" => Ok(spots()),
+            "W3" => Ok(robust_chinchilla()),
+            "W7" => {
+                let ragged = Workload::of_law("saturating_power")?;
+                Ok(Workload { name: "W7".into(), points: (8, 64), curves: 1_000_000, ..ragged })
+            }
+            _ => Err(Error::Usage(format!("unknown workload \"{name}\": choose {}", NAMES.join(", ")))),
+        }
+    }
+
+    /// 100,000 curves of 32 points with 0.5% noise under a catalogue law, in log space: exponents from 0.1 to 0.6, floors
+    /// about 2, amplitudes about 10, other parameters from the middle third of their default box.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the name is not in the catalogue: the ranges of a formula's parameters cannot be guessed.
+    pub fn of_law(name: &str) -> Result<Workload> {
+        let Some(entry) = catalogue::find(name.trim()) else {
+            let known = catalogue::CATALOGUE.iter().map(|entry| entry.name);
+            let hint = nearest(name, known).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            return Err(Error::Usage(format!(
+                "--law {name}: only a catalogue law's sweep can be made up{hint} (for a formula, write a sweep with \
+                 `sweepfit generate` and give it: sweepfit bench FILE --law …)"
+            )));
+        };
+        let x: Vec<(String, Axis)> = entry.inputs.iter().map(|input| (input.to_string(), DECADES)).collect();
+        let mut workload = Workload {
+            name: entry.name.into(),
+            law: entry.name.into(),
+            x,
+            y: "y".into(),
+            parameters: Vec::new(),
+            points: (32, 32),
+            noise: USUAL_NOISE,
+            objective: SQUARES,
+            curves: USUAL_CURVES,
+        };
+        let law = workload.bind()?;
+        workload.parameters = law.parameters.iter().cloned().zip(typical(&law)?).collect();
+        Ok(workload)
+    }
+
+    /// Gives the noise another size, where one is given: of the kind that the workload has, except that under a law it is
+    /// added in the fitting space.
+    pub fn with_noise(&mut self, size: Option<f64>) {
+        self.noise = match (self.noise, self.objective.space, size) {
+            (Noise::OfMean(_), _, Some(size)) => Noise::OfMean(size),
+            (Noise::Log(_), Space::Log, Some(size)) => Noise::Log(size),
+            (_, _, Some(size)) => Noise::Linear(size),
+            (kept, _, None) => kept,
+        };
+    }
+
+    /// The law, bound to the workload's columns.
+    ///
+    /// # Errors
+    /// As [`Law::bind`].
+    pub fn bind(&self) -> Result<Law> {
+        let names: Vec<String> = self.x.iter().map(|(name, _)| name.clone()).collect();
+        let columns = [names.as_slice(), std::slice::from_ref(&self.y)].concat();
+        Law::bind(&self.law, &columns, Mapping { x: &names, y: Some(&self.y) })
+    }
+
+    /// The recipe of its curves.
+    ///
+    /// # Errors
+    /// As [`Law::bind`].
+    pub fn sweep(&self, seed: u64) -> Result<Sweep> {
+        let law = self.bind()?;
+        let axis = |column: &String| self.x.iter().find(|(name, _)| name == column).map(|(_, axis)| *axis);
+        let draw = |name: &String| {
+            let found = self.parameters.iter().find(|(known, _)| known == name).map(|(_, draw)| *draw);
+            found.ok_or_else(|| Error::Usage(format!("workload {}: no range for parameter {name}", self.name)))
+        };
+        let axes = law.columns.iter().map(axis).collect();
+        let draws = law.parameters.iter().map(draw).collect::<Result<_>>()?;
+        Ok(Sweep { law, axes, draws, points: self.points, noise: self.noise, seed })
+    }
+}
+
+/// W1: spots on 5 × 5 pixels. Gpufit starts its fits within a tenth of the truth; here they are searched.
+fn spots() -> Workload {
+    let pixels = Axis { low: 0.0, high: 4.0, cells: Some(5) };
+    let around = |value: f64| Draw::Uniform(0.9 * value, 1.1 * value);
+    let parameters = [("amp", 500.0), ("x0", 2.0), ("y0", 2.0), ("s", 1.0), ("bg", 10.0)];
+    Workload {
+        name: "W1".into(),
+        law: "z ~ amp*exp(-((x-x0)^2+(y-y0)^2)/(2*s^2)) + bg".into(),
+        x: vec![("x".into(), pixels), ("y".into(), pixels)],
+        y: "z".into(),
+        parameters: parameters.map(|(name, value)| (name.to_string(), around(value))).to_vec(),
+        points: (25, 25),
+        noise: Noise::OfMean(0.1),
+        objective: Objective { space: Space::Linear, loss: Loss::Squares },
+        curves: 2000,
+    }
+}
+
+/// W3: sweeps of the size and the ranges of Chinchilla's (Hoffmann et al. 2022; Besiroglu et al. 2024), by their objective.
+fn robust_chinchilla() -> Workload {
+    let parameters = [
+        ("E", Draw::Uniform(1.5, 2.0)),
+        ("A", Draw::LogUniform(200.0, 800.0)),
+        ("alpha", Draw::Uniform(0.28, 0.4)),
+        ("B", Draw::LogUniform(500.0, 5000.0)),
+        ("beta", Draw::Uniform(0.28, 0.42)),
+    ];
+    let axis = |low: f64, high: f64| Axis { low, high, cells: None };
+    Workload {
+        name: "W3".into(),
+        law: "chinchilla".into(),
+        x: vec![("N".into(), axis(4e7, 2e10)), ("D".into(), axis(1e9, 3e11))],
+        y: "y".into(),
+        parameters: parameters.map(|(name, draw)| (name.to_string(), draw)).to_vec(),
+        points: (100, 240),
+        noise: Noise::Log(0.01),
+        objective: Objective { space: Space::Log, loss: Loss::Huber { delta: 1e-3 } },
+        curves: 200,
+    }
+}
+
+/// A draw for every parameter of a law whose inputs all lie in [`DECADES`].
+fn typical(law: &Law) -> Result<Vec<Draw>> {
+    let none = vec![None; law.parameters.len()];
+    let model = Model::compile(law, Space::Log, &none, &vec![false; law.parameters.len()]);
+    // The two smallest of 32 values that are spread geometrically.
+    let second = DECADES.low * (DECADES.high / DECADES.low).powf(1.0 / 31.0);
+    let draw = |j: usize| {
+        if model.floor == Some(j) {
+            return Ok(FLOOR);
+        }
+        let role = model.roles[j];
+        match role {
+            Role::Decay => return Ok(Draw::Uniform(EXPONENT.0, EXPONENT.1)),
+            Role::Exponent => return Ok(Draw::Uniform(-EXPONENT.1, -EXPONENT.0)),
+            _ if model.amplitudes.contains(&j) || role == Role::Free => return Ok(AMPLITUDE),
+            _ => {}
+        }
+        let value = |id, x: f64| model.raw.evaluate(id, &vec![x; law.columns.len()], &[]);
+        let ends = role.subject().map(|id| [DECADES.low, second, DECADES.high].map(|x| value(id, x)));
+        let [a, b, c] = ends.unwrap_or([0.0; 3]);
+        let range = Range { lowest: a.min(c), highest: a.max(c), first_gap: (b - a).abs() };
+        let across = range.highest - range.lowest;
+        match role {
+            // A decay that the data see, and that does not underflow within them.
+            Role::Rate(_) => return Ok(Draw::LogUniform(1.0 / across, 20.0 / across)),
+            Role::SignedRate(_) => return Ok(Draw::Uniform(-20.0 / across, -1.0 / across)),
+            Role::TimeScale(_) => return Ok(Draw::LogUniform(across / 20.0, across)),
+            // A shift beyond the data bends nothing.
+            Role::Shift(_) => return Ok(Draw::Uniform(0.0, range.lowest)),
+            _ => {}
+        }
+        match role.span(range).map(|span| (span, (span.high - span.low) / 3.0)) {
+            Some((span, _)) if span.spacing == Spacing::Geometric => {
+                let ratio = (span.high / span.low).powf(1.0 / 3.0);
+                Ok(Draw::LogUniform(span.low * ratio, span.high / ratio))
+            }
+            Some((span, third)) => Ok(Draw::Uniform(span.low + third, span.high - third)),
+            None => Err(Error::Usage(format!(
+                "law {}: no typical value is known of {}: write a sweep with `sweepfit generate`",
+                law.name, law.parameters[j]
+            ))),
+        }
+    };
+    (0..law.parameters.len())
+        .map(|j| draw(model.free.iter().position(|&free| free == j).expect("none is fixed")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_workloads_are_reproducible_and_follow_their_description() {
+        for name in NAMES {
+            let workload = Workload::named(name).expect("a workload");
+            let make = |seed, first, count| workload.sweep(seed).expect("a sweep").batch(first, count).expect("curves");
+            assert_eq!(make(1, 0, 20), make(1, 0, 20), "{name}");
+            assert_ne!(make(1, 0, 20), make(2, 0, 20), "{name}");
+            let curves = make(1, 0, 300).curves;
+            let lengths: Vec<usize> = curves.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let (fewest, most) = (lengths.iter().min().copied(), lengths.iter().max().copied());
+            let within = workload.points;
+            assert!(fewest >= Some(within.0) && most <= Some(within.1), "{name}: {fewest:?} to {most:?}");
+            // Uniform between the ends: 300 draws come near both.
+            let slack = (within.1 - within.0) / 20;
+            assert!(
+                fewest <= Some(within.0 + slack) && most >= Some(within.1 - slack),
+                "{name}: {fewest:?} to {most:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn spots_have_noise_of_a_tenth_of_their_mean() {
+        let sweep = Workload::named("w1").expect("case is ignored").sweep(3).expect("a sweep");
+        let noisy = sweep.batch(0, 400).expect("curves");
+        let clean = Sweep { noise: Noise::OfMean(0.0), ..sweep }.batch(0, 400).expect("curves");
+        let z = clean.curves.columns.len() - 1;
+        let mut squares = 0.0;
+        for curve in 0..400 {
+            let rows = clean.curves.offsets[curve]..clean.curves.offsets[curve + 1];
+            let (noisy, clean) = (&noisy.curves.columns[z][rows.clone()], &clean.curves.columns[z][rows]);
+            let mean = clean.iter().sum::<f64>() / clean.len() as f64;
+            squares += noisy.iter().zip(clean).map(|(a, b)| ((a - b) / mean).powi(2)).sum::<f64>();
+        }
+        // The standard error of a standard deviation from n draws is σ/sqrt(2n); five of them.
+        assert!((((squares / 10_000.0).sqrt()) / 0.1 - 1.0).abs() < 5.0 / 20_000f64.sqrt());
+        assert!(clean.truth[0].iter().all(|amplitude| (450.0..550.0).contains(amplitude)));
+    }
+
+    #[test]
+    fn every_catalogue_law_has_a_workload_that_it_can_be_fitted_to() {
+        for entry in catalogue::CATALOGUE {
+            let workload = Workload::of_law(entry.name).expect(entry.name);
+            let curves = workload.sweep(1).expect(entry.name).batch(0, 200).expect(entry.name).curves;
+            let y = workload.bind().expect(entry.name).columns.iter().position(|name| *name == workload.y);
+            let response = &curves.columns[y.expect("the response is a column")];
+            assert!(response.iter().all(|&y| y > 0.0), "{}: log space needs y > 0", entry.name);
+        }
+        let message = Workload::of_law("saturating_pwer").expect_err("no law").to_string();
+        assert!(message.contains("did you mean saturating_power?"), "{message}");
+    }
+}
