@@ -105,6 +105,10 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Standard errors: `classical` from the curvature and the scatter of the residuals, `robust` from the sandwich
+    /// estimate, which lets every point have a scatter of its own and suits the Huber loss
+    #[arg(long = "se", value_name = "HOW", value_enum, default_value_t = Errors::Classical, help_heading = "What comes out")]
+    errors: Errors,
     /// Fit K random curves again by a dense search in f64 that shares nothing with the fit's own, and report how far the
     /// fits were off: in the summary, the metadata and, under --strict, the exit status
     #[arg(long, value_name = "K", default_value_t = 0, hide_default_value = true, help_heading = "What comes out")]
@@ -134,6 +138,13 @@ pub struct Fit {
 pub(super) enum Space {
     Log,
     Linear,
+}
+
+/// How standard errors are estimated, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Errors {
+    Classical,
+    Robust,
 }
 
 impl From<Space> for fit::Space {
@@ -259,7 +270,9 @@ impl Fit {
         };
         let objective = Objective { space: self.space.into(), loss: self.loss };
         let plan = |law, controls: &[NamedControl]| {
-            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
+            let mut plan = Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)?;
+            plan.robust_errors = self.errors == Errors::Robust;
+            Ok(plan)
         };
         pipeline::Fit::plan(laws, &controls, plan)
     }

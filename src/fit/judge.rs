@@ -1104,6 +1104,7 @@ fn describe_generic<const SET: u8>(
     let mut here = Evaluation::new(p);
     let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
     evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
+    let meat = problem.robust_errors.then(|| gradient_scatter::<SET>(problem, &z, workspace));
     let total = total_squares::<SET>(&workspace.gathered);
     let explained = weighted_squares::<SET>(problem, &here, &z, workspace);
 
@@ -1113,11 +1114,15 @@ fn describe_generic<const SET: u8>(
     let curvature: Vec<Lane> = (0..triangle(p))
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
-    let (inverse, _) = inverse::<SET>(&curvature, &free);
+    let (inverse, sharpness) = inverse::<SET>(&curvature, &free);
     let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
     let (_, least) = self::inverse::<SET>(&full, &free);
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
+    let variance = match meat {
+        Some(meat) => spread_to_parameters::<SET>(&decoded, &sandwich(&inverse, &meat, p), &free),
+        None => variance,
+    };
     for (lane, end) in pack.iter().enumerate() {
         let slot = end.curve - first;
         let n = verdicts.points[slot] as usize;
@@ -1147,14 +1152,21 @@ fn describe_generic<const SET: u8>(
         verdicts.rmse[slot] = (here.squares[lane] / n as f64).sqrt();
         verdicts.r2[slot] = if total[lane] > 0.0 { 1.0 - explained[lane] / total[lane] } else { f64::NAN };
         verdicts.condition[slot] = condition[lane];
-        let noise = if unit_weights { 1.0 } else { 2.0 * objective / (n - estimated) as f64 };
+        let freedom = (n - estimated) as f64;
+        let noise = match problem.robust_errors {
+            true => n as f64 / freedom,
+            false if unit_weights => 1.0,
+            false => 2.0 * objective / freedom,
+        };
+        // Under Huber a start that stopped on the way may stand where the Hessian has no inverse.
+        let determined = n > estimated && sharpness[lane] > SINGULAR;
         for j in 0..p {
             verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
-            let known = n > estimated && free[j][lane] != 0.0;
+            let known = determined && free[j][lane] != 0.0;
             let error = (variance[at(j, j)][lane] * noise).sqrt();
             verdicts.standard_errors[slot * p + j] = if known { error } else { f64::NAN };
         }
-        if n > estimated {
+        if determined {
             let into = &mut verdicts.covariance[slot * triangle(p)..][..triangle(p)];
             for (entry, variance) in into.iter_mut().zip(&variance) {
                 *entry = variance[lane] * noise;
@@ -1169,6 +1181,65 @@ fn describe_generic<const SET: u8>(
             }
         }
     }
+}
+
+/// Σ (w ψ(r))² J Jᵀ, packed: how the gradient scatters over the points, each with the variance that its own residual shows.
+#[inline(always)]
+fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mut Workspace) -> Vec<Lane> {
+    let p = problem.model.len();
+    let tape = &problem.model.programs.slope;
+    let Workspace { gathered, scratch, pull, weighted, .. } = workspace;
+    let mut scatter = vec![[0.0; LANES]; triangle(p)];
+    let reach = match problem.loss {
+        Loss::Squares => f64::INFINITY,
+        Loss::Huber { delta } => delta,
+    };
+    tape.prepare::<SET>(scratch, z);
+    for first in (0..gathered.points).step_by(POINTS) {
+        let points = POINTS.min(gathered.points - first);
+        tape.run::<SET>(scratch, &gathered.inputs, gathered.stride, first, points);
+        let output = |slot: usize| tape.output(slot, scratch, &gathered.inputs, gathered.stride, first, points);
+        let length = points * LANES;
+        let block = first * LANES..first * LANES + length;
+        let rows = output(0).iter().zip(&gathered.response[block.clone()]).zip(&gathered.weight[block]);
+        for (pull, ((h, t), w)) in pull.iter_mut().zip(rows) {
+            let slope = w * (t - h).clamp(-reach, reach);
+            *pull = slope * slope;
+        }
+        for j in 0..p {
+            for (weighted, (&slope, &pull)) in weighted.iter_mut().zip(output(1 + j).iter().zip(&pull[..length])) {
+                *weighted = slope * pull;
+            }
+            for k in 0..=j {
+                add(&mut scatter[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
+            }
+        }
+    }
+    scatter
+}
+
+/// B M B of packed symmetric matrices.
+#[inline(always)]
+fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Vec<Lane> {
+    let mut half = vec![[0.0; LANES]; p * p];
+    for j in 0..p {
+        for k in 0..p {
+            for m in 0..p {
+                let (bread, meat, sum) = (bread[pair(j, m)], meat[pair(m, k)], half[j * p + k]);
+                half[j * p + k] = each!(|i| sum[i] + bread[i] * meat[i]);
+            }
+        }
+    }
+    let mut result = vec![[0.0; LANES]; triangle(p)];
+    for j in 0..p {
+        for k in 0..=j {
+            for m in 0..p {
+                let (half, bread, sum) = (half[j * p + m], bread[pair(m, k)], result[at(j, k)]);
+                result[at(j, k)] = each!(|i| sum[i] + half[i] * bread[i]);
+            }
+        }
+    }
+    result
 }
 
 /// Σ w (t − mean)², the mean weighted.

@@ -52,6 +52,8 @@ pub struct Plan {
     pub objective: Objective,
     pub weighting: Weighting,
     pub drop_bad_rows: bool,
+    /// See [`Problem::robust_errors`].
+    pub robust_errors: bool,
     /// One per free parameter.
     pub controls: Vec<Control>,
     /// One per parameter of the law.
@@ -175,6 +177,7 @@ impl Plan {
             objective,
             weighting,
             drop_bad_rows,
+            robust_errors: false,
             controls,
             fixed,
         })
@@ -223,6 +226,7 @@ impl Plan {
         let mut problem = Problem {
             model,
             loss: self.objective.loss,
+            robust_errors: self.robust_errors,
             inputs,
             centres: Vec::with_capacity(batch.len() * model.inputs.len()),
             response: derived.swap_remove(0),

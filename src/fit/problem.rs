@@ -11,6 +11,8 @@ use super::{Loss, Status};
 pub struct Problem<'a> {
     pub model: &'a Model,
     pub loss: Loss,
+    /// Whether standard errors come from the sandwich H⁻¹ M H⁻¹ n/(n − p), M = Σ (w ψ)² J Jᵀ, and not from H⁻¹ s².
+    pub robust_errors: bool,
     /// First row of every curve and, last, the number of rows; length curves + 1. Rows left out are gone already; a settled
     /// curve may have none.
     pub offsets: Vec<usize>,

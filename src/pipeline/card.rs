@@ -39,6 +39,10 @@ pub struct Tally {
     pub missing_rows: u64,
     /// Rows outside the law's domain that were left out on request.
     pub dropped_rows: u64,
+    /// Fits whose standard errors are null since as many parameters were estimated as there are points.
+    pub without_freedom: u64,
+    /// Fits whose standard errors are null since the curvature has no inverse.
+    pub without_curvature: u64,
     /// The key of the first curve with a row outside the law's domain, and what is wrong with the row.
     pub first_bad: Option<(String, String)>,
 }
@@ -58,6 +62,19 @@ impl Tally {
                 tally.first[at] = Some(keys.describe(curve));
             }
             tally.statuses[at] += 1;
+            let p = verdicts.standard_errors.len() / verdicts.status.len();
+            let unknown = |j: usize| {
+                let pinned = verdicts.pinned[curve] >> j & 1 == 1;
+                !pinned && verdicts.standard_errors[curve * p + j].is_nan()
+            };
+            if status.has_parameters() && (0..p).any(unknown) {
+                let estimated = p as u32 - verdicts.pinned[curve].count_ones();
+                let counter = match verdicts.points[curve] <= estimated {
+                    true => &mut tally.without_freedom,
+                    false => &mut tally.without_curvature,
+                };
+                *counter += 1;
+            }
         }
         tally
     }
@@ -71,6 +88,8 @@ impl Tally {
         }
         self.missing_rows += later.missing_rows;
         self.dropped_rows += later.dropped_rows;
+        self.without_freedom += later.without_freedom;
+        self.without_curvature += later.without_curvature;
         if self.first_bad.is_none() {
             self.first_bad.clone_from(&later.first_bad);
         }
@@ -273,6 +292,10 @@ impl Report {
             card["counts"] = law.tally.counts();
             card["rows_missing"] = json!(law.tally.missing_rows);
             card["rows_dropped"] = json!(law.tally.dropped_rows);
+            card["without_standard_errors"] = json!({
+                "no_point_to_spare": law.tally.without_freedom,
+                "curvature_without_inverse": law.tally.without_curvature,
+            });
             card["first_bad_curve"] = json!(law.tally.first_bad.as_ref().map(|(key, _)| key));
             card["first_bad_reason"] = json!(law.tally.first_bad.as_ref().map(|(_, reason)| reason));
             card
@@ -335,6 +358,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("loss", loss),
         ("information_criteria", criteria.to_string()),
         ("weighting", weighting),
+        ("standard_errors", standard_errors(first).to_string()),
         ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
         ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
         ("bad_rows", if first.drop_bad_rows { "left out" } else { "make their curve bad_domain" }.to_string()),
@@ -347,6 +371,15 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+/// The estimate behind `<parameter>_se` and the covariance.
+fn standard_errors(plan: &Plan) -> &'static str {
+    match (plan.robust_errors, plan.weighting) {
+        (true, _) => "robust: H^-1 M H^-1 n/(n-p), M = sum of (w psi(r))^2 J J'",
+        (false, Weighting::Sigma(_)) => "classical: H^-1",
+        (false, _) => "classical: H^-1 s^2, s^2 = 2 objective/(n-p)",
+    }
 }
 
 fn space(plan: &Plan) -> &'static str {

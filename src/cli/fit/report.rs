@@ -109,6 +109,14 @@ pub fn text(report: &Report, dropping: bool) -> String {
         let counts = if counts.is_empty() { "nothing to fit".to_string() } else { counts.join(", ") };
         line(format!("{}: {counts}", law.name));
         let tally = &law.tally;
+        for (fits, reason) in [
+            (tally.without_freedom, "as many parameters as points"),
+            (tally.without_curvature, "a curvature without an inverse"),
+        ] {
+            if fits > 0 {
+                line(format!("  standard errors are null for {}: {reason}", grouped(fits)));
+            }
+        }
         if several && tally.missing_rows + tally.dropped_rows > 0 {
             line(format!("  rows left out: {} missing, {} outside its domain", tally.missing_rows, tally.dropped_rows));
         }
