@@ -4,10 +4,12 @@ mod allocate;
 mod bench;
 mod decision;
 mod devices;
+mod diagnose;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod next;
 mod predict;
 mod selftest;
 
@@ -33,6 +35,8 @@ enum Command {
     Selftest(selftest::Selftest),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
+    Diagnose(Box<diagnose::Diagnose>),
+    Next(Box<next::Next>),
     Bench(Box<bench::Bench>),
 }
 
@@ -47,6 +51,8 @@ impl Arguments {
             Command::Selftest(selftest) => selftest.run(),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
+            Command::Diagnose(diagnose) => diagnose.run(),
+            Command::Next(next) => next.run(),
             Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
