@@ -183,24 +183,6 @@ impl Plan {
         })
     }
 
-    /// The same plan with `parts` times as many intervals between the ends of every axis of a product grid, for a search
-    /// that shall miss nothing. Listed points and starts stay as they are.
-    pub fn denser(mut self, parts: usize) -> Plan {
-        if self.listed.is_some() {
-            return self;
-        }
-        for (&j, cells) in self.model.projection.nonlinear.iter().zip(&mut self.cells) {
-            if self.controls[j].starts.is_empty() {
-                *cells = (*cells - 1) * parts + 1;
-                if let Some((_, _, own)) = &mut self.controls[j].grid {
-                    *own = *cells;
-                }
-            }
-        }
-        self.fixed_axes = fixed_axes(&self.model, &self.controls, &self.cells);
-        self
-    }
-
     /// Lays a batch out for this law.
     pub fn pack(&self, batch: &CurveBatch) -> Packed<'_> {
         let model = &self.model;
