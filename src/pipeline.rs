@@ -25,7 +25,7 @@ use crate::fit::spell::Spelling;
 use crate::fit::{Backend, Proposals, Status};
 use crate::law::Law;
 use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
-use crate::verify::{Sample, Verification, verify};
+use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
@@ -453,6 +453,7 @@ struct Fits {
 fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Result<Fits> {
     let mut stages = Stages::default();
     let mut verdicts = Vec::with_capacity(request.fits.len());
+    let mut searches = Vec::with_capacity(request.fits.len());
     let mut tallies = Vec::with_capacity(request.fits.len());
     // What was searched so far: laws of one family share it.
     let mut searched: Vec<(&Arc<Plan>, Packed, Verdicts)> = Vec::new();
@@ -482,11 +483,13 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
         stages.judge += started.elapsed();
         tallies.push(Tally::of(packed, &verdict, &batch.keys));
         verdicts.push(verdict);
+        searches.push(at);
     }
     let started = Instant::now();
     let values = columns.fill(&request.fits, &verdicts);
     stages.write += started.elapsed();
-    let sample = Sample::of(request.verify, first, batch, &verdicts);
+    let pairs: Vec<_> = verdicts.iter().zip(searches).map(|(own, at)| (own, &searched[at].2)).collect();
+    let sample = Sample::of(request.verify, first, batch, &pairs);
     Ok(Fits { values, tallies, sample, stages })
 }
 
@@ -495,10 +498,11 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     if request.verify == 0 {
         return Ok(Vec::new());
     }
-    let plans: Vec<&Plan> = request.fits.iter().map(|fit| fit.plan.as_ref()).collect();
+    let fits: Vec<verify::Fitted> =
+        request.fits.iter().map(|fit| verify::Fitted { law: fit.law(), plan: &fit.plan }).collect();
     let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
     let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
-    pool.install(|| verify(&plans, &request.selection.numbers, sample, &request.interrupted))
+    pool.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot

@@ -59,7 +59,7 @@ pub struct Plan {
     /// One per parameter of the law.
     pub fixed: Vec<Option<f64>>,
     /// The batch's column for every column of the law.
-    pub columns: Vec<usize>,
+    columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
