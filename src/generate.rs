@@ -9,12 +9,11 @@ use typical::Typical;
 
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
-use crate::formula::graph::{Graph, Id, Node};
+use crate::evaluate::reference::{Precision, Reference};
 use crate::law::catalogue::Entry;
 use crate::law::{Law, Mapping};
 use crate::random::Stream;
 use rayon::prelude::*;
-use std::collections::HashMap;
 
 /// Where the values of one input lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +46,8 @@ pub enum Noise {
     Log(f64),
     /// y = f + σ·normal.
     Linear(f64),
+    /// y = f + σ·mean of the curve's f·normal: σ = 0.1 is a tenth of the curve's mean.
+    OfMean(f64),
 }
 
 /// A recipe for a sweep.
@@ -128,11 +129,13 @@ impl Sweep {
     /// # Errors
     /// [`Error::Usage`] where the law is not finite at a point, naming the curve and its parameters.
     pub fn batch(&self, first: u64, count: usize) -> Result<Generated> {
-        let tools = (Steps::of(&self.law.graph, self.law.prediction), Typical::new(&self.law));
+        // Truth should not come from the evaluators that it tests.
+        let law = Reference::new(&self.law.graph, &[self.law.prediction], Precision::Double);
+        let tools = (law, Typical::new(&self.law));
         let curves: Vec<Curve> = (0..count)
             .into_par_iter()
             .with_min_len(64)
-            .map_init(|| tools.clone(), |(steps, typical), i| self.curve(first + i as u64, steps, typical))
+            .map_init(|| tools.clone(), |(law, typical), i| self.curve(first + i as u64, law, typical))
             .collect::<Result<_>>()?;
         let mut offsets = Vec::with_capacity(count + 1);
         offsets.push(0);
@@ -153,17 +156,20 @@ impl Sweep {
         Ok(Generated { curves: CurveBatch { offsets, columns }, truth })
     }
 
-    fn curve(&self, index: u64, steps: &mut Steps, typical: &mut Typical) -> Result<Curve> {
+    fn curve(&self, index: u64, law: &mut Reference, typical: &mut Typical) -> Result<Curve> {
         let mut stream = Stream::new(self.seed, index);
         let known: Vec<Option<f64>> = self.draws.iter().map(|draw| draw.draw(&mut stream)).collect();
         let mut columns = self.inputs(&mut stream);
         let points = columns[0].len().max(columns[columns.len() - 1].len());
         let truth = typical.draw(&known, &columns, points, &mut stream);
-        let mut response = steps.evaluate(&columns, &truth, points).to_vec();
+        law.evaluate(&columns, &truth, points);
+        let mut response = law.output(0).to_vec();
+        let mean = response.iter().sum::<f64>() / points as f64;
         for (point, y) in response.iter_mut().enumerate() {
             *y = match self.noise {
                 Noise::Log(sigma) => *y * (sigma * stream.normal()).exp(),
                 Noise::Linear(sigma) => *y + sigma * stream.normal(),
+                Noise::OfMean(share) => *y + share * mean * stream.normal(),
             };
             if !y.is_finite() {
                 let list = |names: &[String], values: &dyn Fn(usize) -> f64, keep: &dyn Fn(usize) -> bool| {
@@ -234,45 +240,6 @@ fn scatter(points: usize, d: usize) -> Vec<f64> {
 struct Curve {
     columns: Vec<Vec<f64>>,
     truth: Vec<f64>,
-}
-
-/// A node of a law's graph laid out for evaluation over the points of a curve, one node after the other, by the standard library's
-/// functions: truth should not come from the evaluators that it tests.
-#[derive(Debug, Clone)]
-struct Steps {
-    nodes: Vec<Node>,
-    slots: HashMap<Id, usize>,
-    values: Vec<Vec<f64>>,
-}
-
-impl Steps {
-    fn of(graph: &Graph, root: Id) -> Self {
-        let order = graph.reachable(&[root]);
-        Steps {
-            nodes: order.iter().map(|&id| graph.node(id)).collect(),
-            values: vec![Vec::new(); order.len()],
-            slots: order.into_iter().enumerate().map(|(slot, id)| (id, slot)).collect(),
-        }
-    }
-
-    fn evaluate(&mut self, columns: &[Vec<f64>], parameters: &[f64], points: usize) -> &[f64] {
-        for slot in 0..self.nodes.len() {
-            let (before, rest) = self.values.split_at_mut(slot);
-            let out = &mut rest[0];
-            out.clear();
-            match self.nodes[slot] {
-                Node::Constant(bits) => out.resize(points, f64::from_bits(bits)),
-                Node::Input(k) => out.extend_from_slice(&columns[k as usize]),
-                Node::Parameter(j) => out.resize(points, parameters[j as usize]),
-                Node::Unary(operator, a) => out.extend(before[self.slots[&a]].iter().map(|&z| operator.apply(z))),
-                Node::Binary(operator, a, b) => {
-                    let (a, b) = (&before[self.slots[&a]], &before[self.slots[&b]]);
-                    out.extend(a.iter().zip(b).map(|(&a, &b)| operator.apply(a, b)));
-                }
-            }
-        }
-        self.values.last().expect("a root reaches itself")
-    }
 }
 
 #[cfg(test)]

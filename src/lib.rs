@@ -55,6 +55,7 @@
 //!     fits: vec![Fit { plan, device: Device::cpu() }],
 //!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
+//!     verify: 0,
 //!     threads: 2,
 //!     interrupted: Default::default(),
 //! };
@@ -77,7 +78,10 @@ pub mod generate;
 pub mod law;
 pub mod pipeline;
 pub mod random;
+pub mod selftest;
 pub mod statistics;
 pub mod table;
+pub mod verify;
+pub mod workload;
 
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@
 //! fixed number of batches is in flight, so that the size of the input never sets the memory. Only this file knows all the
 //! stages; it knows no formulas and no formats of files.
 
+pub mod apart;
 mod card;
 mod columns;
 
@@ -24,6 +25,7 @@ use crate::fit::spell::Spelling;
 use crate::fit::{Backend, Proposals, Status};
 use crate::law::Law;
 use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
+use crate::verify::{Sample, Verification, verify};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
@@ -46,6 +48,8 @@ pub struct Request {
     pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
+    /// How many random curves are fitted again by brute force, for every law.
+    pub verify: usize,
     /// Threads that fit, and as many that decode; the result does not depend on it.
     pub threads: usize,
     /// Set from outside, ends the run with [`Error::Interrupted`] within a fraction of a second.
@@ -192,10 +196,10 @@ impl Run {
         let mut line = Line::start(reader, &request, &columns)?;
         loop {
             match line.next()? {
-                Event::Fitted(fitted) => {
+                Event::Fitted(mut fitted) => {
                     let started = Instant::now();
                     writer.write(&fitted.keys, request.fits.len(), &fitted.values)?;
-                    report.take(&fitted);
+                    report.take(&mut fitted);
                     report.stages.write += started.elapsed();
                     watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
                 }
@@ -205,6 +209,7 @@ impl Run {
                 }
                 Event::End(end) => {
                     report.end(end);
+                    report.verifications = verified(&request, &report.sample)?;
                     let started = Instant::now();
                     writer.finish(&report.metadata())?;
                     report.stages.write += started.elapsed();
@@ -223,6 +228,8 @@ struct Fitted {
     values: Vec<Values>,
     /// One per law.
     tallies: Vec<Tally>,
+    /// Curves of the batch that may be verified at the end.
+    sample: Sample,
     /// What the reader had read when it handed the batch over.
     counts: Counts,
     stages: Stages,
@@ -369,6 +376,8 @@ impl Feeder {
 
     fn read(&self, mut reader: Reader) -> Result<Message> {
         let mut index = 0;
+        // How many curves went before, in the input as it is read now.
+        let mut curves = 0;
         let mut read = Duration::ZERO;
         loop {
             let started = Instant::now();
@@ -382,9 +391,14 @@ impl Feeder {
                     let end = End { counts: reader.counts(), notes: reader.notes().to_vec(), read };
                     return Ok(Message::End(index, end));
                 }
-                Some(table::Event::Restarted) => self.say(Message::Restarted(index)),
+                Some(table::Event::Restarted) => {
+                    curves = 0;
+                    self.say(Message::Restarted(index));
+                }
                 Some(table::Event::Batch(batch)) => {
-                    self.spawn(index, batch, reader.counts());
+                    let first = curves;
+                    curves += batch.curves.len() as u64;
+                    self.spawn(index, first, batch, reader.counts());
                     index += 1;
                 }
             }
@@ -392,7 +406,7 @@ impl Feeder {
     }
 
     /// Waits until a batch may start, and starts it.
-    fn spawn(&self, index: u64, batch: Batch, counts: Counts) {
+    fn spawn(&self, index: u64, first: u64, batch: Batch, counts: Counts) {
         self.tokens.0.send(()).expect("this thread holds the receiver, too");
         let token = Token(self.tokens.1.clone());
         let (request, columns) = (self.request.clone(), self.columns.clone());
@@ -401,12 +415,13 @@ impl Feeder {
             if abandoned.load(Ordering::Relaxed) {
                 return;
             }
-            let message = match catch_unwind(AssertUnwindSafe(|| fit(&request, &columns, &batch))) {
-                Ok(Ok((values, tallies, stages))) => Message::Fitted(Box::new(Fitted {
+            let message = match catch_unwind(AssertUnwindSafe(|| fit(&request, &columns, first, &batch))) {
+                Ok(Ok(Fits { values, tallies, sample, stages })) => Message::Fitted(Box::new(Fitted {
                     index,
                     keys: batch.keys,
                     values,
                     tallies,
+                    sample,
                     counts,
                     stages,
                     _token: token,
@@ -426,8 +441,16 @@ impl Feeder {
     }
 }
 
-/// Pack, search and judge: every law on one batch.
-fn fit(request: &Request, columns: &Columns, batch: &Batch) -> Result<(Vec<Values>, Vec<Tally>, Stages)> {
+/// What comes of one batch.
+struct Fits {
+    values: Vec<Values>,
+    tallies: Vec<Tally>,
+    sample: Sample,
+    stages: Stages,
+}
+
+/// Pack, search and judge: every law on one batch, whose first curve has index `first` in the run.
+fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Result<Fits> {
     let mut stages = Stages::default();
     let mut verdicts = Vec::with_capacity(request.fits.len());
     let mut tallies = Vec::with_capacity(request.fits.len());
@@ -463,7 +486,19 @@ fn fit(request: &Request, columns: &Columns, batch: &Batch) -> Result<(Vec<Value
     let started = Instant::now();
     let values = columns.fill(&request.fits, &verdicts);
     stages.write += started.elapsed();
-    Ok((values, tallies, stages))
+    let sample = Sample::of(request.verify, first, batch, &verdicts);
+    Ok(Fits { values, tallies, sample, stages })
+}
+
+/// Fits the sample again by brute force, on as many threads as the fits had.
+fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
+    if request.verify == 0 {
+        return Ok(Vec::new());
+    }
+    let plans: Vec<&Plan> = request.fits.iter().map(|fit| fit.plan.as_ref()).collect();
+    let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
+    let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
+    pool.install(|| verify(&plans, &request.selection.numbers, sample, &request.interrupted))
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot

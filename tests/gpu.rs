@@ -7,14 +7,14 @@
 mod commands;
 #[path = "gpu/nist.rs"]
 mod nist;
-#[path = "gpu/operators.rs"]
-mod operators;
 #[path = "gpu/proposals.rs"]
 mod proposals;
 #[path = "support/recovery.rs"]
 mod recovery;
 #[path = "gpu/recovery.rs"]
 mod recovery_of_laws;
+#[path = "gpu/selftest.rs"]
+mod selftest;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -34,9 +34,17 @@ fn main() {
         None => eprintln!("no adapter was found: the tests of the GPU are ignored"),
     }
     let mut tests: Vec<(&str, Test)> = vec![
-        ("every_unary_operator_is_accurate", operators::every_unary_operator_is_accurate),
-        ("every_binary_operator_is_accurate", operators::every_binary_operator_is_accurate),
-        ("sabotaged_operators_are_found_out", operators::sabotaged_operators_are_found_out),
+        (
+            "device_ideal_f32_and_f64_agree_on_every_operator_and_law",
+            selftest::device_ideal_f32_and_f64_agree_on_every_operator_and_law,
+        ),
+        ("sabotaged_operators_are_found_out_by_name", selftest::sabotaged_operators_are_found_out_by_name),
+        ("a_law_without_a_term_is_found_out_by_name", selftest::a_law_without_a_term_is_found_out_by_name),
+        (
+            "a_kernel_that_reads_shifted_responses_is_found_out",
+            selftest::a_kernel_that_reads_shifted_responses_is_found_out,
+        ),
+        ("the_command_tells_its_verdict", selftest::the_command_tells_its_verdict),
         ("noiseless_curves_are_proposed_their_truth", proposals::noiseless_curves_are_proposed_their_truth),
         ("noisy_curves_are_proposed_their_optimum", proposals::noisy_curves_are_proposed_their_optimum),
         ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
@@ -46,6 +54,10 @@ fn main() {
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
+        (
+            "a_bench_measures_both_devices_and_verifies_their_answers",
+            commands::a_bench_measures_both_devices_and_verifies_their_answers,
+        ),
         ("a_shifted_parameter_is_found_out", commands::a_shifted_parameter_is_found_out),
         ("certified_values_are_reached_from_both_starts", nist::certified_values_are_reached_from_both_starts),
         (

@@ -110,3 +110,13 @@ pub fn metadata(subcommand: &str, entries: &[(&str, String)]) -> Vec<(String, St
     let entries = entries.iter().map(|(key, value)| (format!("sweepfit.{subcommand}.{key}"), value.clone()));
     [version].into_iter().chain(entries).collect()
 }
+
+/// `INPUT=LO:HI:CELLS`: a geometric axis.
+pub fn grid(text: &str) -> std::result::Result<(String, [f64; 2], usize), String> {
+    let usage = "give INPUT=LO:HI:CELLS with 0 < LO <= HI, as in N=1e8:1e10:16";
+    let (name, value) = super::assignment(text).map_err(|_| usage)?;
+    let [low, high, cells] = value.split(':').collect::<Vec<_>>()[..] else { return Err(usage.into()) };
+    let (low, high) = (number(low)?, number(high)?);
+    let cells = cells.trim().parse::<usize>().ok().filter(|cells| *cells > 0).ok_or(usage)?;
+    if low > 0.0 && low <= high { Ok((name, [low, high], cells)) } else { Err(usage.into()) }
+}

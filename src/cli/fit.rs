@@ -6,7 +6,8 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid, loss, start};
+use options::{bound, fixed, grid};
+pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ Examples:
     --by run --bound E=0: --fix alpha=0.34 -o -
 
 Exit status: 0 done (curves that could not be fitted are data and have a status), 1 done, but
---strict was given and a curve is neither converged nor at_bound, 2 could not run.";
+--strict was given and a curve is neither converged nor at_bound, or --verify found a better
+fit, 2 could not run.";
 
 /// Fit every law asked for to every curve of a sweep
 ///
@@ -103,13 +105,17 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Fit K random curves again by a dense search in f64 that shares nothing with the fit's own, and report how far the
+    /// fits were off: in the summary, the metadata and, under --strict, the exit status
+    #[arg(long, value_name = "K", default_value_t = 0, hide_default_value = true, help_heading = "What comes out")]
+    verify: usize,
     /// Also write <parameter>_lo and <parameter>_hi: intervals of this level by Student's t with n - p degrees of freedom
     #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "What comes out")]
     level: Option<f64>,
     /// Also write the covariance of each fit's parameters, which `predict`, `allocate` and `next` need
     #[arg(long, help_heading = "What comes out")]
     covariance: bool,
-    /// Exit with 1 if a curve is neither converged nor at_bound
+    /// Exit with 1 if a curve is neither converged nor at_bound, or if --verify found a better fit
     #[arg(long, help_heading = "What comes out")]
     strict: bool,
     /// Also write the summary as JSON: methods, counts, timings by stage
@@ -125,9 +131,18 @@ pub struct Fit {
 
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Space {
+pub(super) enum Space {
     Log,
     Linear,
+}
+
+impl From<Space> for fit::Space {
+    fn from(space: Space) -> fit::Space {
+        match space {
+            Space::Log => fit::Space::Log,
+            Space::Linear => fit::Space::Linear,
+        }
+    }
 }
 
 impl Fit {
@@ -147,7 +162,11 @@ impl Fit {
             summary.write(&report.to_json())?;
         }
         self.say(&report::text(&report, self.drop_bad_rows));
-        Ok(if self.strict && report.failures() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        Ok(if self.strict && (report.failures() > 0 || report.disagreements() > 0) {
+            ExitCode::from(1)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 
     /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
@@ -174,6 +193,7 @@ impl Fit {
             fits: fits.collect(),
             extras: Extras { covariance: self.covariance, level: self.level },
             out: self.output.clone(),
+            verify: self.verify,
             threads: self.threads.map_or_else(all_cores, usize::from),
             interrupted: interruption::flag(),
         };
@@ -237,11 +257,7 @@ impl Fit {
             (_, Some(sigma)) => Weighting::Sigma(column(sigma)),
             (None, None) => Weighting::Even,
         };
-        let space = match self.space {
-            Space::Log => fit::Space::Log,
-            Space::Linear => fit::Space::Linear,
-        };
-        let objective = Objective { space, loss: self.loss };
+        let objective = Objective { space: self.space.into(), loss: self.loss };
         let plan = |law, controls: &[NamedControl]| {
             Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
         };
@@ -272,6 +288,6 @@ impl Fit {
     }
 }
 
-fn all_cores() -> usize {
+pub(super) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -96,7 +96,7 @@ impl Generate {
             None => None,
         };
         let mut rows = 0;
-        self.stream(&sweep, |first, Generated { curves, truth: parameters }| {
+        stream(&sweep, self.curves, self.threads, |first, Generated { curves, truth: parameters }| {
             rows += curves.rows();
             let keys: Vec<String> = (first..first + curves.len() as u64).map(key).collect();
             if let Some(truth) = &mut truth {
@@ -111,33 +111,6 @@ impl Generate {
             self.report(&sweep, rows, start);
         }
         Ok(())
-    }
-
-    /// Generates batches on the pool and hands them in order to `take` on this thread, one batch ahead at most.
-    fn stream(&self, sweep: &Sweep, mut take: impl FnMut(u64, Generated) -> Result<()>) -> Result<()> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .build()
-            .map_err(|error| Error::Usage(format!("--threads {}: {error}", self.threads)))?;
-        let batch = (BATCH_ROWS / self.points.1.max(1)).clamp(1, BATCH_ROWS) as u64;
-        std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(1);
-            scope.spawn(move || {
-                for first in (0..self.curves).step_by(batch as usize) {
-                    let count = batch.min(self.curves - first) as usize;
-                    let generated = pool.install(|| sweep.batch(first, count));
-                    // The receiver is gone only where writing has failed, which is reported there.
-                    let failed = generated.is_err();
-                    if sender.send((first, generated)).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            for (first, generated) in receiver {
-                take(first, generated?)?;
-            }
-            Ok(())
-        })
     }
 
     /// The recipe that the arguments describe.
@@ -292,8 +265,41 @@ impl Generate {
     }
 }
 
+/// Generates curves on a pool of its own (0 threads: all cores) and hands them in order to `take` on this thread, one batch
+/// ahead at most.
+pub(super) fn stream(
+    sweep: &Sweep,
+    curves: u64,
+    threads: usize,
+    mut take: impl FnMut(u64, Generated) -> Result<()>,
+) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Usage(format!("--threads {threads}: {error}")))?;
+    let batch = (BATCH_ROWS / sweep.points.1.max(1)).clamp(1, BATCH_ROWS) as u64;
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(1);
+        scope.spawn(move || {
+            for first in (0..curves).step_by(batch as usize) {
+                let count = batch.min(curves - first) as usize;
+                let generated = pool.install(|| sweep.batch(first, count));
+                // The receiver is gone only where writing has failed, which is reported there.
+                let failed = generated.is_err();
+                if sender.send((first, generated)).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for (first, generated) in receiver {
+            take(first, generated?)?;
+        }
+        Ok(())
+    })
+}
+
 /// Eight digits keep the keys of ten million curves equally long and in order as text.
-fn key(index: u64) -> String {
+pub(super) fn key(index: u64) -> String {
     format!("c{index:08}")
 }
 
@@ -305,7 +311,7 @@ fn refuse_duplicates(what: &str, names: &[String]) -> Result<()> {
     }
 }
 
-fn points(text: &str) -> std::result::Result<(usize, usize), String> {
+pub(super) fn points(text: &str) -> std::result::Result<(usize, usize), String> {
     let count = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
     let ends = match text.split_once(':') {
         Some((low, high)) => count(low).zip(count(high)),

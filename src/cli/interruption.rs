@@ -1,10 +1,14 @@
 //! SIGINT and SIGTERM: a run is told to stop, cleans up after itself, and the process exits with 2.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Whether somebody looks at the flag and has to clean up.
 static LOOKED_AT: AtomicBool = AtomicBool::new(false);
+
+/// Folders that go with the process where nobody looks at the flag.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let flag = Arc::new(AtomicBool::new(false));
@@ -13,6 +17,10 @@ static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let _ = ctrlc::set_handler(move || {
         set.store(true, Ordering::SeqCst);
         if !LOOKED_AT.load(Ordering::SeqCst) {
+            for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                // The message that follows is all that can be said; some folders are gone already.
+                let _ = std::fs::remove_dir_all(folder);
+            }
             eprintln!("error: {}", sweepfit::Error::Interrupted);
             std::process::exit(2);
         }
@@ -29,4 +37,9 @@ pub fn watch() {
 pub fn flag() -> Arc<AtomicBool> {
     LOOKED_AT.store(true, Ordering::SeqCst);
     FLAG.clone()
+}
+
+/// Removes a folder, too, when the signals end the process at once.
+pub fn clear_away(folder: PathBuf) {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
 }

@@ -1,13 +1,17 @@
 //! The command line: one file per subcommand, each turning typed arguments into a validated request.
 
 mod allocate;
+mod bench;
 mod decision;
 mod devices;
+mod diagnose;
 mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod next;
 mod predict;
+mod selftest;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -28,8 +32,12 @@ enum Command {
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
+    Selftest(selftest::Selftest),
     Predict(Box<predict::Predict>),
     Allocate(Box<allocate::Allocate>),
+    Diagnose(Box<diagnose::Diagnose>),
+    Next(Box<next::Next>),
+    Bench(Box<bench::Bench>),
 }
 
 impl Arguments {
@@ -40,8 +48,12 @@ impl Arguments {
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
+            Command::Selftest(selftest) => selftest.run(),
             Command::Predict(predict) => predict.run(),
             Command::Allocate(allocate) => allocate.run(),
+            Command::Diagnose(diagnose) => diagnose.run(),
+            Command::Next(next) => next.run(),
+            Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

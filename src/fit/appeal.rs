@@ -299,3 +299,89 @@ fn reflect(columns: &mut [Vec<f64>], right: &mut [f64], k: usize, row: usize) ->
     own[row + 1..].fill(0.0);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curves::CurveBatch;
+    use crate::fit::Objective;
+    use crate::fit::pack::{Control, NamedControl, Plan, Weighting};
+    use crate::law::{Law, Mapping};
+
+    /// A plan for `formula` over x and y with starting values for all its parameters.
+    fn plan(formula: &str, space: Space, loss: Loss, starts: &[(&str, f64)]) -> Plan {
+        let columns = ["x", "y"].map(String::from);
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..1], y: Some("y") }).expect(formula);
+        let start = |&(name, start): &(&str, f64)| NamedControl {
+            parameter: name.to_string(),
+            control: Control { starts: vec![start], ..Control::default() },
+        };
+        let named: Vec<NamedControl> = starts.iter().map(start).collect();
+        Plan::new(law, Objective { space, loss }, &named, Weighting::Even, false, &columns).expect(formula)
+    }
+
+    /// Approaches the noiseless curve of `truth` over `x` from the starting values; the parameters reached.
+    fn approached(plan: &Plan, truth: &[f64], x: &[f64]) -> Vec<f64> {
+        let y = x.iter().map(|&x| plan.law.graph.evaluate(plan.law.prediction, &[x, f64::NAN], truth)).collect();
+        let packed = plan.pack(&CurveBatch { offsets: vec![0, x.len()], columns: vec![x.to_vec(), y] });
+        let problem = &packed.problem;
+        let mut z = problem.model.encode(&problem.given[0], &problem.centres);
+        approach(problem, 0, &mut z, true, &mut Workspace::default());
+        problem.model.decode(&z, &problem.centres)
+    }
+
+    fn assert_near(found: &[f64], truth: &[f64], tolerance: f64) {
+        for (a, b) in found.iter().zip(truth) {
+            assert!((a / b - 1.0).abs() <= tolerance, "{found:?}, truth {truth:?}");
+        }
+    }
+
+    #[test]
+    fn three_exponentials_are_told_apart() {
+        let formula = "b1*exp(-b2*x) + b3*exp(-b4*x) + b5*exp(-b6*x)";
+        let starts = [("b1", 1.2), ("b2", 0.3), ("b3", 5.6), ("b4", 5.5), ("b5", 6.5), ("b6", 7.6)];
+        let x: Vec<f64> = (0..24).map(|i| 0.05 * f64::from(i)).collect();
+        let truth = [0.0951, 1.0, 0.8607, 3.0, 1.5576, 5.0];
+        assert_near(&approached(&plan(formula, Space::Linear, Loss::Squares, &starts), &truth, &x), &truth, 1e-4);
+    }
+
+    #[test]
+    fn a_parameter_keeps_its_sign_where_it_can() {
+        let starts = [("a", 1.0), ("s", 10.0), ("m", 500.0)];
+        let x: Vec<f64> = (0..35).map(|i| 400.0 + 3.0 * f64::from(i)).collect();
+        let truth = [1.55, 4.09, 451.5];
+        let plan = plan("(a/s)*exp(-0.5*((x - m)/s)^2)", Space::Linear, Loss::Squares, &starts);
+        assert_near(&approached(&plan, &truth, &x), &truth, 1e-6);
+    }
+
+    #[test]
+    fn every_objective_is_approached() {
+        let x: Vec<f64> = (0..20).map(|i| 10.0 * 1.6f64.powi(i)).collect();
+        let truth = [1.7, 8.0, 0.4];
+        for space in [Space::Log, Space::Linear] {
+            for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
+                let plan = plan("E + A*x^-alpha", space, loss, &[("E", 1.0), ("A", 3.0), ("alpha", 0.1)]);
+                assert_near(&approached(&plan, &truth, &x), &truth, 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn least_squares_leave_a_residual_at_right_angles_to_every_column() {
+        let columns: Vec<Vec<f64>> =
+            (0..3).map(|k| (0..7).map(|i| f64::from((3 * i + k) * (k + 2) % 11)).collect()).collect();
+        let right: Vec<f64> = (0..7).map(|i| f64::from(i * i % 5)).collect();
+        let solution = damped(&columns, &right, &[]);
+        for column in &columns {
+            let product: f64 =
+                (0..7).map(|i| column[i] * (right[i] - (0..3).map(|k| columns[k][i] * solution[k]).sum::<f64>())).sum();
+            assert!(product.abs() < 1e-12, "{solution:?}: {product}");
+        }
+        // A column said twice: its second saying gets nothing.
+        let twice = [columns[0].clone(), columns[1].clone(), columns[0].clone()];
+        let shared = damped(&twice, &right, &[]);
+        let alone = damped(&twice[..2], &right, &[]);
+        assert_eq!(shared[2], 0.0);
+        assert!((shared[0] - alone[0]).abs() + (shared[1] - alone[1]).abs() < 1e-12, "{shared:?} {alone:?}");
+    }
+}

@@ -8,14 +8,15 @@
 use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
-    Gathered, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper, triangle,
+    Gathered, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper,
+    triangle,
 };
 use super::problem::Problem;
 use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
-use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch, Tape};
+use crate::evaluate::tape::{BLOCK, LANES, Lane, POINTS, REPEATED, Scratch, Tape, repeat};
 use rayon::prelude::*;
 
 /// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
@@ -339,19 +340,55 @@ fn distinct<'a>(ends: &'a [End], winner: &'a End) -> Vec<&'a End> {
 struct Workspace {
     gathered: Gathered,
     scratch: Scratch,
-    /// Of one block: residual, w ψ(r), and the curvature weights inside and outside of Huber's zone.
+    /// Of one block: residual r, r where it counts, w ψ(r), and the curvature weights inside and outside of Huber's zone.
     residual: Vec<f64>,
+    counted: Vec<f64>,
     pull: Vec<f64>,
     inside: Vec<f64>,
     outside: Vec<f64>,
+    /// A column of the Jacobian times one of these weights.
     weighted: Vec<f64>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
+    descent: Descent,
     appeal: appeal::Workspace,
 }
 
+/// Memory of [`descend`], per coordinate.
+#[derive(Debug, Default)]
+struct Descent {
+    z: Vec<Lane>,
+    lower: Vec<Lane>,
+    upper: Vec<Lane>,
+    trial: Vec<Lane>,
+    along: Vec<Lane>,
+    scale: Vec<Lane>,
+    /// The gradient in units of the scale, and the step.
+    slope: Vec<Lane>,
+    step: Vec<Lane>,
+    matrix: Vec<Lane>,
+    /// 1, or 0 where a bound holds the coordinate.
+    free: Vec<Lane>,
+    here: Evaluation,
+    there: Evaluation,
+    better: Evaluation,
+}
+
+impl Descent {
+    fn resize(&mut self, p: usize) {
+        let Descent { z, lower, upper, trial, along, scale, slope, step, matrix, free, here, there, better } = self;
+        for lanes in [z, lower, upper, trial, along, scale, slope, step, free] {
+            lanes.resize(p, [0.0; LANES]);
+        }
+        matrix.resize(triangle(p), [0.0; LANES]);
+        for evaluation in [here, there, better] {
+            evaluation.resize(p);
+        }
+    }
+}
+
 /// The objective and its derivatives at one point per lane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Evaluation {
     objective: Lane,
     /// Σ r² over the points used, unweighted.
@@ -368,14 +405,15 @@ struct Evaluation {
 
 impl Evaluation {
     fn new(p: usize) -> Evaluation {
-        let zero = [0.0; LANES];
-        Evaluation {
-            objective: zero,
-            squares: zero,
-            descent: vec![zero; p],
-            gauss: vec![zero; triangle(p)],
-            robust: vec![zero; triangle(p)],
-            second: vec![zero; triangle(p)],
+        let mut evaluation = Evaluation::default();
+        evaluation.resize(p);
+        evaluation
+    }
+
+    fn resize(&mut self, p: usize) {
+        self.descent.resize(p, [0.0; LANES]);
+        for triangles in [&mut self.gauss, &mut self.robust, &mut self.second] {
+            triangles.resize(triangle(p), [0.0; LANES]);
         }
     }
 
@@ -441,9 +479,9 @@ fn evaluate_generic<const SET: u8>(
 ) {
     let p = problem.model.len();
     let second_order = tape.outputs() > 1 + p;
-    let Workspace { gathered, scratch, residual, pull, inside, outside, weighted, .. } = workspace;
-    for buffer in [&mut *residual, pull, inside, outside, weighted] {
-        buffer.resize(LANES * POINTS, 0.0);
+    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, .. } = workspace;
+    for buffer in [&mut *residual, counted, pull, inside, outside, weighted] {
+        buffer.resize(BLOCK, 0.0);
     }
     let zero = [0.0; LANES];
     into.objective = zero;
@@ -461,61 +499,58 @@ fn evaluate_generic<const SET: u8>(
         let block = first * LANES..first * LANES + length;
         let (t, w) = (&gathered.response[block.clone()], &gathered.weight[block]);
         let h = output(0);
+        let (residual, counted) = (&mut residual[..length], &mut counted[..length]);
+        let (pull, inside, outside) = (&mut pull[..length], &mut inside[..length], &mut outside[..length]);
+        let weighted = &mut weighted[..length];
+        for i in 0..length {
+            residual[i] = t[i] - h[i];
+            counted[i] = if w[i] > 0.0 { residual[i] } else { 0.0 };
+        }
+        add(&mut into.squares, dot::<SET>(counted, counted));
         match loss {
             LaneLoss::Squares => {
-                for point in (0..length).step_by(LANES) {
-                    for i in 0..LANES {
-                        let at = point + i;
-                        let r = t[at] - h[at];
-                        let counted = if w[at] > 0.0 { r } else { 0.0 };
-                        pull[at] = w[at] * r;
-                        into.squares[i] = fused::<SET>(counted, counted, into.squares[i]);
-                        into.objective[i] = fused::<SET>(0.5 * pull[at], r, into.objective[i]);
-                    }
+                for i in 0..length {
+                    pull[i] = w[i] * residual[i];
                 }
             }
             LaneLoss::Huber(delta) => {
-                for point in (0..length).step_by(LANES) {
-                    for i in 0..LANES {
-                        let at = point + i;
-                        let r = t[at] - h[at];
-                        let counted = if w[at] > 0.0 { r } else { 0.0 };
-                        let delta = delta[i];
-                        let psi = r.clamp(-delta, delta);
+                let zone = repeat(delta);
+                for start in (0..length).step_by(REPEATED) {
+                    for at in start..length.min(start + REPEATED) {
+                        let (r, delta) = (residual[at], zone[at - start]);
+                        let psi = if r > delta { delta } else { r };
+                        let psi = if psi < -delta { -delta } else { psi };
                         let far = r.abs() > delta;
                         pull[at] = w[at] * psi;
                         inside[at] = if far { 0.0 } else { w[at] };
                         outside[at] = if far { w[at] * delta / r.abs() } else { 0.0 };
-                        into.squares[i] = fused::<SET>(counted, counted, into.squares[i]);
-                        into.objective[i] = fused::<SET>(pull[at], r - 0.5 * psi, into.objective[i]);
+                        // So that half the sum of pull times this is the loss.
+                        residual[at] = 2.0 * r - psi;
                     }
                 }
             }
         }
-        let curvature = if *loss == LaneLoss::Squares { w } else { &inside[..length] };
+        let sum = dot::<SET>(pull, residual);
+        into.objective = each!(|i| fused::<SET>(0.5, sum[i], into.objective[i]));
+        let curvature = if *loss == LaneLoss::Squares { w } else { &*inside };
         for j in 0..p {
             let jacobian = output(1 + j);
-            add(&mut into.descent[j], dot::<SET>(jacobian, &pull[..length]));
-            for (weighted, (&jacobian, &curvature)) in weighted.iter_mut().zip(jacobian.iter().zip(curvature)) {
+            let columns = |k: usize| output(1 + k);
+            for ((weighted, &jacobian), &curvature) in weighted.iter_mut().zip(jacobian).zip(curvature) {
                 *weighted = jacobian * curvature;
             }
-            for k in 0..=j {
-                add(&mut into.gauss[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
-            }
+            add_dots::<SET>(weighted, columns, &mut into.gauss[at(j, 0)..=at(j, j)]);
+            add(&mut into.descent[j], dot::<SET>(jacobian, pull));
             if *loss != LaneLoss::Squares {
-                for (weighted, (&jacobian, &outside)) in
-                    weighted.iter_mut().zip(jacobian.iter().zip(&outside[..length]))
-                {
+                for ((weighted, &jacobian), &outside) in weighted.iter_mut().zip(jacobian).zip(&*outside) {
                     *weighted = jacobian * outside;
                 }
-                for k in 0..=j {
-                    add(&mut into.robust[at(j, k)], dot::<SET>(&weighted[..length], output(1 + k)));
-                }
+                add_dots::<SET>(weighted, columns, &mut into.robust[at(j, 0)..=at(j, j)]);
             }
         }
         if second_order {
             for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
-                let product = dot::<SET>(output(1 + p + slot), &pull[..length]);
+                let product = dot::<SET>(output(1 + p + slot), pull);
                 add(&mut into.second[position], each!(|i| -product[i]));
             }
         }
@@ -553,32 +588,34 @@ fn descend_generic<const SET: u8>(
     let model = problem.model;
     let p = model.len();
     let lane_start = |lane: usize| pack[lane.min(pack.len() - 1)];
-    let curves: Vec<usize> = pack.iter().map(|start| start.curve).collect();
+    let curves: [usize; LANES] = std::array::from_fn(|lane| lane_start(lane).curve);
     workspace.gathered.gather(problem, &curves);
-    let mut z: Vec<Lane> =
-        (0..p).map(|j| each!(|lane| proposals.coordinates[lane_start(lane).proposal * p + j])).collect();
-    let bound = |bounds: &[f64], j: usize| each!(|lane| bounds[lane_start(lane).curve * p + j]);
-    let lower: Vec<Lane> = (0..p).map(|j| bound(&problem.lower, j)).collect();
-    let upper: Vec<Lane> = (0..p).map(|j| bound(&problem.upper, j)).collect();
+    let mut memory = std::mem::take(&mut workspace.descent);
+    memory.resize(p);
+    let Descent { z, lower, upper, trial, along, scale, slope, step, matrix, free, here, there, better } = &mut memory;
     for j in 0..p {
+        z[j] = each!(|lane| proposals.coordinates[lane_start(lane).proposal * p + j]);
+        lower[j] = each!(|lane| problem.lower[curves[lane] * p + j]);
+        upper[j] = each!(|lane| problem.upper[curves[lane] * p + j]);
         z[j] = each!(|i| z[j][i].max(lower[j][i]).min(upper[j][i]));
     }
-    let mut here = Evaluation::new(p);
-    let mut there = Evaluation::new(p);
     let size = response_size::<SET>(problem, &workspace.gathered);
     let mut loss = LaneLoss::of(problem.loss);
-    evaluate::<SET>(problem, &loss, &model.programs.slope, &z, workspace, &mut here);
-    lift_floor::<SET>(problem, &loss, &mut z, &upper, workspace, &mut here);
-
     let robust = problem.loss != Loss::Squares;
-    let mut mode: [Mode; LANES] =
-        std::array::from_fn(
-            |i| if i < pack.len() && here.objective[i].is_finite() { Mode::Damped } else { Mode::Done },
-        );
+    // A start of the search is next to a minimum as a rule: full Newton steps from the first on, wherever they apply.
+    let first = if robust { &model.programs.slope } else { &model.programs.curvature };
+    evaluate::<SET>(problem, &loss, first, z, workspace, here);
+    let mut second_known: [bool; LANES] = std::array::from_fn(|i| !robust && here.objective[i].is_finite());
+    lift_floor::<SET>(problem, &loss, z, upper, workspace, here);
+
+    let mut mode: [Mode; LANES] = std::array::from_fn(|i| match second_known[i] {
+        _ if i >= pack.len() || !here.objective[i].is_finite() => Mode::Done,
+        true => Mode::Newton,
+        false => Mode::Damped,
+    });
     let mut converged = [false; LANES];
     let mut failures = [0usize; LANES];
     let mut damping: Lane = [if robust { 1e-1 } else { 1e-3 }; LANES];
-    let mut second_known = [false; LANES];
     let mut hand_over = [HAND_OVER; LANES];
     let mut narrow = [false; LANES];
     if let (Loss::Huber { delta }, LaneLoss::Huber(zone)) = (problem.loss, &mut loss) {
@@ -589,11 +626,9 @@ fn descend_generic<const SET: u8>(
             let wide = 2.0 * (here.squares[i] / counts[i]).sqrt();
             if wide > delta { wide } else { delta }
         });
-        evaluate::<SET>(problem, &loss, &model.programs.slope, &z, workspace, &mut here);
+        evaluate::<SET>(problem, &loss, &model.programs.slope, z, workspace, here);
     }
-    let (mut matrix, mut step) = (vec![[0.0; LANES]; triangle(p)], vec![[0.0; LANES]; p]);
-    let mut trial = z.clone();
-    let mut held = vec![[false; LANES]; p];
+    trial.copy_from_slice(z);
     for round in 0..most_steps {
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
@@ -602,92 +637,115 @@ fn descend_generic<const SET: u8>(
             && narrow.contains(&true)
         {
             *zone = each!(|i| if narrow[i] { (zone[i] * 0.25).max(delta) } else { zone[i] });
-            evaluate::<SET>(problem, &loss, &model.programs.slope, &z, workspace, &mut there);
-            here.accept(&there, &narrow);
+            evaluate::<SET>(problem, &loss, &model.programs.slope, z, workspace, there);
+            here.accept(there, &narrow);
             second_known = std::array::from_fn(|i| second_known[i] && !narrow[i]);
             narrow = [false; LANES];
         }
         // Newton lanes need second derivatives at where they stand.
         if (0..LANES).any(|i| mode[i] == Mode::Newton && !second_known[i]) {
-            evaluate::<SET>(problem, &loss, &model.programs.curvature, &z, workspace, &mut there);
+            evaluate::<SET>(problem, &loss, &model.programs.curvature, z, workspace, there);
             let take = std::array::from_fn(|i| mode[i] == Mode::Newton && !second_known[i]);
-            here.accept(&there, &take);
+            here.accept(there, &take);
             second_known = std::array::from_fn(|i| second_known[i] || take[i]);
         }
         for j in 0..p {
-            for i in 0..LANES {
-                let outward = z[j][i] <= lower[j][i] && here.descent[j][i] <= 0.0
-                    || z[j][i] >= upper[j][i] && here.descent[j][i] >= 0.0;
-                held[j][i] = outward;
-            }
+            let descent = here.descent[j];
+            free[j] = each!(|i| {
+                let below = z[j][i] <= lower[j][i] && descent[i] <= 0.0;
+                let above = z[j][i] >= upper[j][i] && descent[i] >= 0.0;
+                if below || above { 0.0 } else { 1.0 }
+            });
         }
-        // Unit scaling by the curvature that is always there.
-        let scale: Vec<Lane> = (0..p)
-            .map(|j| {
+        let mut promised;
+        let mut relative;
+        loop {
+            let newton = each!(|i| if mode[i] == Mode::Newton { 1.0 } else { 0.0 });
+            let damped = each!(|i| if mode[i] == Mode::Damped { 1.0 } else { 0.0 });
+            let reach = each!(|i| 1.0 / (2.0 * here.objective[i]).sqrt());
+            // Unit scaling by the curvature that is always there.
+            for j in 0..p {
                 let (gauss, outer) = (here.gauss[at(j, j)], here.robust[at(j, j)]);
-                let searched = model.projection.nonlinear.contains(&j);
-                each!(|i| {
-                    let own = if gauss[i] + outer[i] > 0.0 { 1.0 / (gauss[i] + outer[i]).sqrt() } else { 0.0 };
+                scale[j] = each!(|i| {
+                    let sum = gauss[i] + outer[i];
+                    if sum > 0.0 { 1.0 / sum.sqrt() } else { 0.0 }
+                });
+                if model.projection.nonlinear.contains(&j) {
                     // A damped step is of the size of the residuals, in units of the scale: where a searched parameter has
                     // lost its influence (a sharpness below the distance of the points) that would throw it across its box.
-                    let reach = room(z[j][i], lower[j][i], upper[j][i]) / (2.0 * here.objective[i]).sqrt();
-                    if searched && mode[i] == Mode::Damped && reach < own { reach } else { own }
-                })
-            })
-            .collect();
-        for _attempt in 0..2 {
+                    scale[j] = each!(|i| {
+                        let reach = room(z[j][i], lower[j][i], upper[j][i]) * reach[i];
+                        if damped[i] > 0.0 && reach < scale[j][i] { reach } else { scale[j][i] }
+                    });
+                }
+            }
+            let share = each!(|i| if newton[i] > 0.0 { 0.0 } else { (30.0 * damping[i]).min(1.0) });
             for j in 0..p {
                 for k in 0..=j {
                     let (gauss, outer, second) = (here.gauss[at(j, k)], here.robust[at(j, k)], here.second[at(j, k)]);
+                    let unit = if j == k { 1.0 } else { 0.0 };
                     matrix[at(j, k)] = each!(|i| {
-                        let newton = mode[i] == Mode::Newton;
-                        let share = if newton { 0.0 } else { (30.0 * damping[i]).min(1.0) };
-                        let curvature = gauss[i] + share * outer[i] + if newton { second[i] } else { 0.0 };
-                        let diagonal = if j != k || newton { 0.0 } else { damping[i] };
-                        let free = !held[j][i] && !held[k][i];
-                        let unit = if j == k { 1.0 } else { 0.0 };
-                        if free { curvature * scale[j][i] * scale[k][i] + diagonal } else { unit }
+                        let second = if newton[i] > 0.0 { second[i] } else { 0.0 };
+                        let diagonal = if newton[i] > 0.0 { 0.0 } else { unit * damping[i] };
+                        let curvature = gauss[i] + share[i] * outer[i] + second;
+                        let entry = curvature * scale[j][i] * scale[k][i] + diagonal;
+                        if free[j][i] * free[k][i] > 0.0 { entry } else { unit }
                     });
                 }
-                step[j] = each!(|i| if held[j][i] { 0.0 } else { here.descent[j][i] * scale[j][i] });
+                let descent = here.descent[j];
+                slope[j] = each!(|i| if free[j][i] > 0.0 { descent[i] * scale[j][i] } else { 0.0 });
             }
-            let least = factorise::<SET>(&mut matrix, p, 0.0);
+            let least = factorise::<SET>(matrix, p, 0.0);
+            step.copy_from_slice(slope);
+            solve_lower::<SET>(matrix, step);
+            solve_upper::<SET>(matrix, step);
+            promised = [0.0; LANES];
+            for (step, slope) in step.iter().zip(&*slope) {
+                promised = each!(|i| promised[i] + 0.5 * step[i] * (damping[i] * step[i] + slope[i]));
+            }
+            let shrink = shrink(problem, step, scale, z, lower, upper);
+            relative = [0.0f64; LANES];
+            for j in 0..p {
+                let most = if model.amplitudes.contains(&j) { f64::INFINITY } else { 1.0 };
+                trial[j] = each!(|i| {
+                    let reached = z[j][i] + step[j][i] * scale[j][i] * shrink[i];
+                    let reached = if reached < lower[j][i] { lower[j][i] } else { reached };
+                    if reached > upper[j][i] { upper[j][i] } else { reached }
+                });
+                relative = each!(|i| {
+                    // What a parameter inside a function counts in must not grow as its influence fades.
+                    let weighty = size[i] * scale[j][i];
+                    let weighty = if weighty < most { weighty } else { most };
+                    let unit = if z[j][i].abs() > weighty { z[j][i].abs() } else { weighty };
+                    let unit = if unit > f64::MIN_POSITIVE { unit } else { f64::MIN_POSITIVE };
+                    let share = (trial[j][i] - z[j][i]).abs() / unit;
+                    if share > relative[i] || share.is_nan() { share } else { relative[i] }
+                });
+            }
             let mut retry = false;
             for i in 0..LANES {
-                if mode[i] == Mode::Newton && least[i] <= SINGULAR {
-                    // Not positive definite here: back to damped steps.
+                if mode[i] != Mode::Newton {
+                    continue;
+                }
+                let indefinite = least[i] <= SINGULAR;
+                // What is far from its minimum begins with damped steps.
+                let far = round == 0 && !(relative[i] <= HAND_OVER);
+                if indefinite || far {
                     mode[i] = Mode::Damped;
+                    retry = true;
+                }
+                if indefinite && round > 0 {
                     failures[i] += 1;
                     damping[i] = damping[i].max(1e-3);
                     hand_over[i] = (hand_over[i] * 0.1).max(1e-7);
-                    retry = true;
                 }
             }
             if !retry {
                 break;
             }
         }
-        let slope = step.clone();
-        solve_lower::<SET>(&matrix, &mut step);
-        solve_upper::<SET>(&matrix, &mut step);
-        let mut promised = [0.0; LANES];
-        for (step, slope) in step.iter().zip(&slope) {
-            promised = each!(|i| promised[i] + 0.5 * step[i] * (damping[i] * step[i] + slope[i]));
-        }
-        let shrink = shrink(problem, &step, &scale, &z, &lower, &upper);
-        let mut relative = [0.0f64; LANES];
         for j in 0..p {
-            let amplitude = model.amplitudes.contains(&j);
-            for i in 0..LANES {
-                let wanted = step[j][i] * scale[j][i] * shrink[i];
-                let reached = (z[j][i] + wanted).max(lower[j][i]).min(upper[j][i]);
-                trial[j][i] = if mode[i] == Mode::Done { z[j][i] } else { reached };
-                // What a parameter inside a function counts in must not grow as its influence fades.
-                let weighty = size[i] * scale[j][i];
-                let unit = z[j][i].abs().max(if amplitude { weighty } else { weighty.min(1.0) });
-                let share = (trial[j][i] - z[j][i]).abs() / unit.max(f64::MIN_POSITIVE);
-                relative[i] = if share > relative[i] || share.is_nan() { share } else { relative[i] };
-            }
+            trial[j] = each!(|i| if mode[i] == Mode::Done { z[j][i] } else { trial[j][i] });
         }
         // A step this small needs no evaluation: its end is the minimum, and what it changes is below the rounding.
         for i in 0..LANES {
@@ -704,16 +762,15 @@ fn descend_generic<const SET: u8>(
         }
         let with_second = mode.contains(&Mode::Newton);
         let tape = if with_second { &model.programs.curvature } else { &model.programs.slope };
-        evaluate::<SET>(problem, &loss, tape, &trial, workspace, &mut there);
+        evaluate::<SET>(problem, &loss, tape, trial, workspace, there);
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
-            let mut along = trial.clone();
+            along.copy_from_slice(trial);
             if model.space == Space::Linear {
-                project_amplitudes::<SET>(problem, &held, (&lower, &upper), &mut along, &there);
+                project_amplitudes::<SET>(problem, free, (lower, upper), along, there);
             } else {
-                follow_valley::<SET>(problem, &held, (&lower, &upper), &z, &mut along, workspace);
+                follow_valley::<SET>(problem, free, (lower, upper), z, along, workspace);
             }
-            let mut better = there.clone();
-            evaluate::<SET>(problem, &loss, tape, &along, workspace, &mut better);
+            evaluate::<SET>(problem, &loss, tape, along, workspace, better);
             // Far from a valley the promise is poor; a trial that cannot be evaluated is worse than any that can.
             let take: [bool; LANES] = std::array::from_fn(|i| {
                 mode[i] == Mode::Damped && (better.objective[i] < there.objective[i] || there.objective[i].is_nan())
@@ -721,8 +778,9 @@ fn descend_generic<const SET: u8>(
             for j in 0..p {
                 trial[j] = each!(|i| if take[i] { along[j][i] } else { trial[j][i] });
             }
-            there.accept(&better, &take);
+            there.accept(better, &take);
         }
+        let (before, after) = (norm(here, scale, free), norm(there, scale, free));
         let mut take = [false; LANES];
         for i in 0..LANES {
             match mode[i] {
@@ -759,15 +817,17 @@ fn descend_generic<const SET: u8>(
                 }
                 Mode::Newton => {
                     let rounding = 16.0 * f64::EPSILON * size[i];
-                    let smaller = norm(&there, &scale, &held, i) <= norm(&here, &scale, &held, i).max(rounding);
+                    let smaller = after[i] <= before[i].max(rounding);
                     let sane = there.objective[i] <= here.objective[i] * (1.0 + 1e-6) + f64::MIN_POSITIVE;
                     if smaller && sane || there.objective[i] < here.objective[i] * (1.0 - 1e-3) {
                         take[i] = true;
                     } else {
                         mode[i] = Mode::Damped;
-                        damping[i] = (damping[i] * 4.0).clamp(1e-6, 1.0);
-                        hand_over[i] = (hand_over[i] * 0.1).max(1e-7);
-                        failures[i] += 1;
+                        if round > 0 {
+                            damping[i] = (damping[i] * 4.0).clamp(1e-6, 1.0);
+                            hand_over[i] = (hand_over[i] * 0.1).max(1e-7);
+                            failures[i] += 1;
+                        }
                     }
                 }
             }
@@ -781,13 +841,13 @@ fn descend_generic<const SET: u8>(
         for j in 0..p {
             z[j] = each!(|i| if take[i] { trial[j][i] } else { z[j][i] });
         }
-        here.accept(&there, &take);
+        here.accept(there, &take);
     }
     for (lane, start) in pack.iter().enumerate() {
         let mut pinned = 0u64;
         for j in 0..p {
             let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
-            pinned |= u64::from(on_bound && held[j][lane]) << j;
+            pinned |= u64::from(on_bound && free[j][lane] == 0.0) << j;
         }
         let mut z: Vec<f64> = (0..p).map(|j| z[j][lane]).collect();
         symmetry::canonical(problem.symmetries, &mut z, &mut pinned);
@@ -800,6 +860,7 @@ fn descend_generic<const SET: u8>(
             pinned,
         });
     }
+    workspace.descent = memory;
 }
 
 /// Lets the amplitudes of a damped trial point in log space follow the valley: with the searched parameters moved, they are
@@ -808,7 +869,7 @@ fn descend_generic<const SET: u8>(
 #[inline(always)]
 fn follow_valley<const SET: u8>(
     problem: &Problem,
-    held: &[[bool; LANES]],
+    free: &[Lane],
     bounds: (&[Lane], &[Lane]),
     z: &[Lane],
     trial: &mut [Lane],
@@ -880,7 +941,7 @@ fn follow_valley<const SET: u8>(
     }
     let least = solve_scaled::<SET>(&mut gram, &mut solution, SINGULAR);
     for i in 0..LANES {
-        let free = linear.iter().all(|&j| !held[j][i]);
+        let free = linear.iter().all(|&j| free[j][i] > 0.0);
         let finite = solution.iter().all(|part| part[i].is_finite());
         if free && finite && least[i] > SINGULAR {
             for (l, &j) in linear.iter().enumerate() {
@@ -894,7 +955,7 @@ fn follow_valley<const SET: u8>(
 #[inline(always)]
 fn project_amplitudes<const SET: u8>(
     problem: &Problem,
-    held: &[[bool; LANES]],
+    free: &[Lane],
     bounds: (&[Lane], &[Lane]),
     along: &mut [Lane],
     there: &Evaluation,
@@ -910,7 +971,7 @@ fn project_amplitudes<const SET: u8>(
         for (b, &k) in amplitudes[..=a].iter().enumerate() {
             let (gauss, outer) = (there.gauss[pair(j, k)], there.robust[pair(j, k)]);
             // Held amplitudes leave the system: a zero row moves nothing.
-            matrix[at(a, b)] = each!(|i| if held[j][i] || held[k][i] { 0.0 } else { gauss[i] + outer[i] });
+            matrix[at(a, b)] = each!(|i| if free[j][i] * free[k][i] > 0.0 { gauss[i] + outer[i] } else { 0.0 });
         }
     }
     let mut step: Vec<Lane> = amplitudes.iter().map(|&j| there.descent[j]).collect();
@@ -942,11 +1003,14 @@ fn shrink(problem: &Problem, step: &[Lane], scale: &[Lane], z: &[Lane], lower: &
 
 /// Largest component of the gradient over the free coordinates, in units of the curvature.
 #[inline(always)]
-fn norm(evaluation: &Evaluation, scale: &[Lane], held: &[[bool; LANES]], lane: usize) -> f64 {
-    let mut largest = 0.0f64;
+fn norm(evaluation: &Evaluation, scale: &[Lane], free: &[Lane]) -> Lane {
+    let mut largest = [0.0; LANES];
     for (j, descent) in evaluation.descent.iter().enumerate() {
-        let component = if held[j][lane] { 0.0 } else { (descent[lane] * scale[j][lane]).abs() };
-        largest = if component > largest || component.is_nan() { component } else { largest };
+        largest = each!(|i| {
+            let component = if free[j][i] > 0.0 { (descent[i] * scale[j][i]).abs() } else { 0.0 };
+            // A NaN is the largest of all.
+            if component > largest[i] || component.is_nan() { component } else { largest[i] }
+        });
     }
     largest
 }
@@ -1045,15 +1109,15 @@ fn describe_generic<const SET: u8>(
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
     // Pinned parameters leave the system: unit row and column.
-    let free = |j: usize, i: usize| end(i).pinned >> j & 1 == 0;
+    let free: Vec<Lane> = (0..p).map(|j| each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)))).collect();
     let curvature: Vec<Lane> = (0..triangle(p))
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
-    let (inverse, _) = inverse::<SET>(&curvature, p, &free);
+    let (inverse, _) = inverse::<SET>(&curvature, &free);
     let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-    let (_, least) = self::inverse::<SET>(&full, p, &free);
-    let variance = spread_to_parameters::<SET>(&decoded, &inverse, p, &free);
-    let condition = condition::<SET>(&decoded, &here.gauss, &variance, p, &free);
+    let (_, least) = self::inverse::<SET>(&full, &free);
+    let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
+    let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     for (lane, end) in pack.iter().enumerate() {
         let slot = end.curve - first;
         let n = verdicts.points[slot] as usize;
@@ -1086,7 +1150,7 @@ fn describe_generic<const SET: u8>(
         let noise = if unit_weights { 1.0 } else { 2.0 * objective / (n - estimated) as f64 };
         for j in 0..p {
             verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
-            let known = n > estimated && free(j, lane);
+            let known = n > estimated && free[j][lane] != 0.0;
             let error = (variance[at(j, j)][lane] * noise).sqrt();
             verdicts.standard_errors[slot * p + j] = if known { error } else { f64::NAN };
         }
@@ -1182,18 +1246,23 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
     Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i] - origin(j, i))).collect(), slopes }
 }
 
-/// The inverse of a packed symmetric matrix over the free coordinates, and the smallest scaled pivot.
+/// The inverse of a packed symmetric matrix over the free coordinates (1 in `free`, pinned ones 0), and the smallest scaled
+/// pivot.
 #[inline(always)]
-fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize) -> bool) -> (Vec<Lane>, Lane) {
-    let scale: Vec<Lane> = (0..p)
-        .map(|j| each!(|i| if matrix[at(j, j)][i] > 0.0 { 1.0 / matrix[at(j, j)][i].sqrt() } else { 0.0 }))
-        .collect();
+fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Vec<Lane>, Lane) {
+    let p = free.len();
+    let mut scale = vec![[0.0; LANES]; p];
+    for j in 0..p {
+        let own = matrix[at(j, j)];
+        scale[j] = each!(|i| if own[i] > 0.0 { free[j][i] / own[i].sqrt() } else { 0.0 });
+    }
     let mut factor = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            factor[at(j, k)] = each!(|i| match free(j, i) && free(k, i) {
-                true => matrix[at(j, k)][i] * scale[j][i] * scale[k][i],
-                false => f64::from(u8::from(j == k)),
+            let (entry, unit) = (matrix[at(j, k)], if j == k { 1.0 } else { 0.0 });
+            factor[at(j, k)] = each!(|i| {
+                let scaled = entry[i] * scale[j][i] * scale[k][i];
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
         }
     }
@@ -1206,30 +1275,25 @@ fn inverse<const SET: u8>(matrix: &[Lane], p: usize, free: &impl Fn(usize, usize
         solve_lower::<SET>(&factor, &mut column);
         solve_upper::<SET>(&factor, &mut column);
         for j in k..p {
-            inverse[at(j, k)] =
-                each!(|i| if free(j, i) && free(k, i) { column[j][i] * scale[j][i] * scale[k][i] } else { 0.0 });
+            inverse[at(j, k)] = each!(|i| column[j][i] * scale[j][i] * scale[k][i]);
         }
     }
     (inverse, least)
 }
 
-/// The inverse curvature in the user's parameters: S C Sᵀ, packed.
+/// The inverse curvature in the user's parameters: S C Sᵀ, packed; zero for pinned parameters.
 #[inline(always)]
-fn spread_to_parameters<const SET: u8>(
-    decoded: &Decoded,
-    inverse: &[Lane],
-    p: usize,
-    free: &impl Fn(usize, usize) -> bool,
-) -> Vec<Lane> {
+fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free: &[Lane]) -> Vec<Lane> {
+    let p = free.len();
     let mut half = vec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (slope, part) = (decoded.slopes[j * p + m], inverse[pair(m, k)]);
-                sum = each!(|i| if free(j, i) { fused::<SET>(slope[i], part[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| fused::<SET>(slope[i], part[i], sum[i]));
             }
-            half[j * p + k] = sum;
+            half[j * p + k] = each!(|i| if free[j][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
     let mut result = vec![[0.0; LANES]; triangle(p)];
@@ -1238,9 +1302,9 @@ fn spread_to_parameters<const SET: u8>(
             let mut sum = [0.0; LANES];
             for m in 0..p {
                 let (part, slope) = (half[j * p + m], decoded.slopes[k * p + m]);
-                sum = each!(|i| if free(k, i) { fused::<SET>(part[i], slope[i], sum[i]) } else { 0.0 });
+                sum = each!(|i| fused::<SET>(part[i], slope[i], sum[i]));
             }
-            result[at(j, k)] = sum;
+            result[at(j, k)] = each!(|i| if free[k][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
     result
@@ -1249,58 +1313,62 @@ fn spread_to_parameters<const SET: u8>(
 /// The 2-norm condition number of the Jacobian with unit columns, in the user's parameters: the square root of the largest
 /// eigenvalues of the correlation matrix and of its inverse, each taken from the matrix that determines it well.
 #[inline(always)]
-fn condition<const SET: u8>(
-    decoded: &Decoded,
-    gauss: &[Lane],
-    variance: &[Lane],
-    p: usize,
-    free: &impl Fn(usize, usize) -> bool,
-) -> Lane {
+fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane], free: &[Lane]) -> Lane {
+    let p = free.len();
     // ∂z/∂θ: the slopes are triangular up to the order of parameters, since scales depend on unscaled parameters only.
-    let inverse_slope = |j: usize, i: usize, lane: usize| {
-        let own = decoded.slopes[j * p + j][lane];
-        if i == j { 1.0 / own } else { -decoded.slopes[j * p + i][lane] / (own * decoded.slopes[i * p + i][lane]) }
-    };
+    let mut inverse_slopes = vec![[0.0; LANES]; p * p];
+    for j in 0..p {
+        let own = decoded.slopes[j * p + j];
+        for i in 0..p {
+            let (other, slope) = (decoded.slopes[i * p + i], decoded.slopes[j * p + i]);
+            inverse_slopes[j * p + i] = if i == j {
+                each!(|lane| 1.0 / own[lane])
+            } else {
+                each!(|lane| -slope[lane] / (own[lane] * other[lane]))
+            };
+        }
+    }
     let mut half = vec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
-            half[j * p + k] = each!(|i| {
-                let mut sum = 0.0;
-                for m in 0..p {
-                    sum += gauss[pair(j, m)][i] * inverse_slope(m, k, i);
-                }
-                sum
-            });
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (part, slope) = (gauss[pair(j, m)], inverse_slopes[m * p + k]);
+                sum = each!(|i| fused::<SET>(part[i], slope[i], sum[i]));
+            }
+            half[j * p + k] = sum;
         }
     }
     let mut gram = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
-            gram[at(j, k)] = each!(|i| {
-                let mut sum = 0.0;
-                for m in 0..p {
-                    sum += inverse_slope(m, j, i) * half[m * p + k][i];
-                }
-                sum
-            });
+            let mut sum = [0.0; LANES];
+            for m in 0..p {
+                let (slope, part) = (inverse_slopes[m * p + j], half[m * p + k]);
+                sum = each!(|i| fused::<SET>(slope[i], part[i], sum[i]));
+            }
+            gram[at(j, k)] = sum;
         }
     }
-    let norms: Vec<Lane> = (0..p).map(|j| each!(|i| gram[at(j, j)][i].sqrt())).collect();
+    let mut norms = vec![[0.0; LANES]; p];
+    for j in 0..p {
+        let own = gram[at(j, j)];
+        norms[j] = each!(|i| own[i].sqrt());
+    }
     let mut correlation = vec![[0.0; LANES]; triangle(p)];
     let mut precision = vec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.
             let unit = if j == k { 1.0 } else { 0.0 };
-            correlation[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
-                gram[at(j, k)][i] / (norms[j][i] * norms[k][i])
-            } else {
-                unit
+            let (product, variance) = (gram[at(j, k)], variance[at(j, k)]);
+            correlation[at(j, k)] = each!(|i| {
+                let scaled = product[i] / (norms[j][i] * norms[k][i]);
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
-            precision[at(j, k)] = each!(|i| if free(j, i) && free(k, i) {
-                variance[at(j, k)][i] * norms[j][i] * norms[k][i]
-            } else {
-                unit
+            precision[at(j, k)] = each!(|i| {
+                let scaled = variance[i] * norms[j][i] * norms[k][i];
+                if free[j][i] * free[k][i] > 0.0 { scaled } else { unit }
             });
         }
     }

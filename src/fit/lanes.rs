@@ -58,6 +58,46 @@ pub fn dot<const SET: u8>(a: &[f64], b: &[f64]) -> Lane {
     each!(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
 }
 
+/// Adds Σ a b to `sums[k]`, b being `column(k)`; four columns at a time share what is loaded of a.
+#[inline(always)]
+pub fn add_dots<'a, const SET: u8>(a: &[f64], column: impl Fn(usize) -> &'a [f64], sums: &mut [Lane]) {
+    let count = sums.len();
+    for first in (0..count).step_by(4) {
+        let sums = &mut sums[first..];
+        match count - first {
+            1 => add_group::<SET, 1>(a, [column(first)], sums),
+            2 => add_group::<SET, 2>(a, [column(first), column(first + 1)], sums),
+            3 => add_group::<SET, 3>(a, [column(first), column(first + 1), column(first + 2)], sums),
+            _ => {
+                let columns = [column(first), column(first + 1), column(first + 2), column(first + 3)];
+                add_group::<SET, 4>(a, columns, sums);
+            }
+        }
+    }
+}
+
+/// Adds Σ a b to `sums` for each of `columns` as b, in two partial sums each.
+#[inline(always)]
+fn add_group<const SET: u8, const N: usize>(a: &[f64], columns: [&[f64]; N], sums: &mut [Lane]) {
+    let mut parts = [[[0.0; LANES]; 2]; N];
+    let a = a.as_chunks::<{ 2 * LANES }>().0;
+    let columns = columns.map(|column| &column.as_chunks::<{ 2 * LANES }>().0[..a.len()]);
+    for (pair, a) in a.iter().enumerate() {
+        for (parts, column) in parts.iter_mut().zip(&columns) {
+            let b = &column[pair];
+            for (half, part) in parts.iter_mut().enumerate() {
+                for (i, sum) in part.iter_mut().enumerate() {
+                    let index = half * LANES + i;
+                    *sum = elementary::fused::<SET>(a[index], b[index], *sum);
+                }
+            }
+        }
+    }
+    for (sum, [even, odd]) in sums.iter_mut().zip(&parts) {
+        *sum = each!(|i| sum[i] + (even[i] + odd[i]));
+    }
+}
+
 /// Factorises packed lower triangles in place, `A = L Lᵀ`, with 1/L_jj on the diagonal. A pivot at or below
 /// `smallest` (of a matrix with unit diagonal) drops its column: 1/L_jj becomes 0. Returns every lane's smallest pivot.
 #[inline(always)]
@@ -149,28 +189,36 @@ pub fn solve_scaled<const SET: u8>(matrix: &mut [Lane], right: &mut [Lane], smal
 /// The largest eigenvalue of packed symmetric matrices by cyclic Jacobi rotations; `a` is destroyed.
 #[inline(always)]
 pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
-    // Convergence is quadratic: six sweeps settle matrices of the size of a law.
+    // Convergence is quadratic: six sweeps settle matrices of the size of a law, most take three.
     for _ in 0..6 {
+        // A lane whose rotations would change no digit stands still: when the sweeps end is then nobody else's matter.
+        let mut moving = [0.0; LANES];
         for q in 1..p {
             for r in 0..q {
                 let (aqq, arr, aqr) = (a[at(q, q)], a[at(r, r)], a[at(q, r)]);
+                let negligible = 1e-10;
+                let size = each!(|i| aqr[i] * aqr[i] - negligible * negligible * (aqq[i] * arr[i]).abs());
+                moving = each!(|i| if size[i] > 0.0 { 1.0 } else { moving[i] });
                 let t = each!(|i| {
                     let theta = (aqq[i] - arr[i]) / (2.0 * aqr[i]);
                     let t = 1.0 / (theta.abs() + elementary::fused::<SET>(theta, theta, 1.0).sqrt());
                     let t = if theta < 0.0 { -t } else { t };
-                    if aqr[i] == 0.0 { 0.0 } else { t }
+                    if size[i] > 0.0 { t } else { 0.0 }
                 });
                 let c = each!(|i| 1.0 / elementary::fused::<SET>(t[i], t[i], 1.0).sqrt());
                 let s = each!(|i| t[i] * c[i]);
                 a[at(r, r)] = each!(|i| elementary::fused::<SET>(-t[i], aqr[i], arr[i]));
                 a[at(q, q)] = each!(|i| elementary::fused::<SET>(t[i], aqr[i], aqq[i]));
-                a[at(q, r)] = [0.0; LANES];
+                a[at(q, r)] = each!(|i| if size[i] > 0.0 { 0.0 } else { aqr[i] });
                 for k in (0..p).filter(|&k| k != q && k != r) {
                     let (kr, kq) = (a[pair(k, r)], a[pair(k, q)]);
                     a[pair(k, r)] = each!(|i| c[i] * kr[i] - s[i] * kq[i]);
                     a[pair(k, q)] = each!(|i| s[i] * kr[i] + c[i] * kq[i]);
                 }
             }
+        }
+        if moving.iter().all(|&moving| moving == 0.0) {
+            break;
         }
     }
     let mut largest = [0.0; LANES];

@@ -7,6 +7,7 @@ pub mod above;
 pub mod appeal;
 pub mod cpu;
 pub mod decay;
+pub mod dense;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;

@@ -277,7 +277,7 @@ fn project(graph: &mut Graph, prediction: Id, space: Space, roles: &[Role]) -> P
         Projection { space, coordinates, linear, nonlinear, basis, offset }
     };
     let (own, proxy) = (projected(space), projected(space.other()));
-    let boxed = own.nonlinear.iter().all(|&j| roles[j] != Role::Free);
+    let boxed = own.nonlinear.iter().all(|&j| !matches!(roles[j], Role::Free | Role::Coefficient(_)));
     let good = boxed && own.nonlinear.len() <= SEARCHABLE;
     if proxy.nonlinear.len() < own.nonlinear.len() && !good { proxy } else { own }
 }

@@ -168,3 +168,93 @@ fn leaves_prediction(model: &Model, change: impl Fn(&[f64]) -> Vec<f64>) -> bool
     }
     known > 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::Space;
+    use crate::law::{Law, Mapping};
+
+    /// The model of a formula and its symmetries, coordinates by name.
+    fn symmetries(formula: &str, control: impl Fn(&str) -> Control) -> (Vec<String>, Vec<Symmetry>) {
+        let columns = ["x", "y"].map(String::from);
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..1], y: Some("y") }).expect(formula);
+        let count = law.parameters.len();
+        let model = Model::compile(&law, Space::Linear, &vec![None; count], &vec![false; count]);
+        let controls: Vec<Control> = law.parameters.iter().map(|name| control(name)).collect();
+        let found = find(&model, &controls);
+        (law.parameters, found)
+    }
+
+    fn none(_: &str) -> Control {
+        Control::default()
+    }
+
+    /// Brings values of the named parameters into the reported form.
+    fn reported(formula: &str, control: impl Fn(&str) -> Control, values: &[(&str, f64)]) -> Vec<f64> {
+        let (names, found) = symmetries(formula, control);
+        let value = |name: &String| values.iter().find(|(own, _)| own == name).expect("a value for every parameter").1;
+        let mut z: Vec<f64> = names.iter().map(value).collect();
+        canonical(&found, &mut z, &mut 0);
+        values.iter().map(|(name, _)| z[names.iter().position(|own| own == name).expect("as above")]).collect()
+    }
+
+    const TWO_TERMS: &str = "c + a*exp(-k*x) + b*exp(-l*x)";
+    const SWAPPED: [(&str, f64); 5] = [("c", 1.0), ("a", 2.0), ("k", 0.9), ("b", 3.0), ("l", 0.1)];
+
+    #[test]
+    fn terms_that_may_change_places_ascend() {
+        assert_eq!(reported(TWO_TERMS, none, &SWAPPED), [1.0, 3.0, 0.1, 2.0, 0.9]);
+    }
+
+    #[test]
+    fn starting_values_decide_the_order() {
+        let from = |name: &str| Control {
+            starts: match name {
+                "k" => vec![5.0],
+                "l" => vec![2.0],
+                _ => Vec::new(),
+            },
+            ..Control::default()
+        };
+        assert_eq!(reported(TWO_TERMS, from, &SWAPPED), [1.0, 2.0, 0.9, 3.0, 0.1]);
+    }
+
+    #[test]
+    fn three_terms_are_sorted() {
+        let values = [("a", 1.0), ("k", 0.9), ("b", 2.0), ("l", 0.5), ("c", 3.0), ("m", 0.1)];
+        let formula = "a*exp(-k*x) + b*exp(-l*x) + c*exp(-m*x)";
+        assert_eq!(reported(formula, none, &values), [3.0, 0.1, 2.0, 0.5, 1.0, 0.9]);
+    }
+
+    #[test]
+    fn a_width_is_positive_and_takes_its_amplitude_along() {
+        let values = [("a", -2.0), ("m", 3.0), ("s", -4.0)];
+        assert_eq!(reported("a/s*exp(-((x - m)/s)^2)", none, &values), [2.0, 3.0, 4.0]);
+        assert_eq!(reported("a*exp(-((x - m)/s)^2)", none, &values), [-2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_bound_on_one_twin_leaves_both_in_their_places() {
+        let bound = |name: &str| Control { lower: (name == "k").then_some(0.5), ..Control::default() };
+        assert_eq!(symmetries(TWO_TERMS, bound).1, []);
+    }
+
+    #[test]
+    fn laws_without_twins_have_none() {
+        for formula in ["c + a*x^-k", "c + a*exp(-k*x^l)", "a*(x/b)^-k*(1 + (x/b)^(1/d))^(-d*(l - k))"] {
+            assert_eq!(symmetries(formula, none).1, [], "{formula}");
+        }
+    }
+
+    #[test]
+    fn marks_go_with_their_coordinates() {
+        let (names, found) = symmetries(TWO_TERMS, none);
+        let place = |name: &str| names.iter().position(|own| own == name).expect("a parameter");
+        let mut z: Vec<f64> =
+            names.iter().map(|n| SWAPPED.iter().find(|(own, _)| own == n).expect("a value").1).collect();
+        let mut marked = 1 << place("k");
+        canonical(&found, &mut z, &mut marked);
+        assert_eq!(marked, 1 << place("l"));
+    }
+}

@@ -15,7 +15,7 @@
 //! | time scale | span / scale log-uniform in (0.1, 30) |
 //! | linear in log f, no other role | where its term is largest, the term is U(-3, 3) |
 
-use super::Steps;
+use crate::evaluate::reference::{Precision, Reference};
 use crate::formula::graph::{Graph, Id, Node, Unary};
 use crate::formula::separate::separate;
 use crate::law::role::{self, Range, Role};
@@ -36,11 +36,11 @@ const CHANGE: f64 = 3.0;
 enum Recipe {
     Floor,
     /// θ times this is of typical size.
-    Amplitude(Steps),
+    Amplitude(Reference),
     /// θ times this changes log f.
-    Change(Steps),
+    Change(Reference),
     /// By the role, over the range of its subject.
-    Role(Role, Option<Steps>),
+    Role(Role, Option<Reference>),
     /// Nothing is known of it.
     Unknown,
 }
@@ -54,7 +54,7 @@ pub struct Typical {
     /// How many of them rest on no other parameter.
     independent: usize,
     /// A law of a family is drawn in the parameters of the family's law.
-    family: Option<Box<(Typical, Vec<Steps>)>>,
+    family: Option<Box<(Typical, Vec<Reference>)>>,
 }
 
 impl Typical {
@@ -76,8 +76,8 @@ impl Typical {
             };
             recipes.push(match (of(&linear), of(&log_linear)) {
                 (Some(basis), _) if graph.constant_value(basis).is_some() => Recipe::Floor,
-                (Some(basis), _) => Recipe::Amplitude(Steps::of(&graph, basis)),
-                (None, Some(basis)) if role == Role::Free => Recipe::Change(Steps::of(&graph, basis)),
+                (Some(basis), _) => Recipe::Amplitude(values_of(&graph, basis)),
+                (None, Some(basis)) if role == Role::Free => Recipe::Change(values_of(&graph, basis)),
                 _ if role == Role::Free => Recipe::Unknown,
                 _ => Recipe::Role(role, subject(&mut graph, law.prediction, j, role)),
             });
@@ -91,7 +91,7 @@ impl Typical {
         order.sort_by_key(rank);
         let independent = order.iter().filter(|j| rank(j) == 0).count();
         let family = law.in_family().map(|(of, own)| {
-            let own = own.iter().map(|&id| Steps::of(&of.graph, id)).collect();
+            let own = own.iter().map(|&id| values_of(&of.graph, id)).collect();
             Box::new((Typical::new(&of), own))
         });
         Typical { recipes, order, independent, family }
@@ -120,7 +120,7 @@ impl Typical {
         if let Some(family) = &mut self.family {
             let (of, own) = &mut **family;
             let drawn = of.draw(&vec![None; of.recipes.len()], columns, points, stream);
-            let mut own = own.iter_mut().map(|steps| steps.evaluate(columns, &drawn, 1)[0]);
+            let mut own = own.iter_mut().map(|steps| evaluate(steps, columns, &drawn, 1)[0]);
             return known.iter().map(|known| own.next().map(|own| known.unwrap_or(own)).expect("one each")).collect();
         }
         let mut theta: Vec<f64> = known.iter().map(|known| known.unwrap_or(1.0)).collect();
@@ -147,11 +147,21 @@ impl Typical {
     }
 }
 
+/// One node of a graph, over the points of a curve.
+fn values_of(graph: &Graph, id: Id) -> Reference {
+    Reference::new(graph, &[id], Precision::Double)
+}
+
+fn evaluate<'a>(node: &'a mut Reference, columns: &[Vec<f64>], theta: &[f64], points: usize) -> &'a [f64] {
+    node.evaluate(columns, theta, points);
+    node.output(0)
+}
+
 impl Recipe {
     fn draw(&mut self, theta: &[f64], columns: &[Vec<f64>], points: usize, stream: &mut Stream) -> f64 {
         let mut size = |(low, high): (f64, f64)| stream.uniform(low.ln(), high.ln()).exp();
-        let largest = |steps: &mut Steps| {
-            steps.evaluate(columns, theta, points).iter().fold(0.0f64, |largest, value| largest.max(value.abs()))
+        let largest = |steps: &mut Reference| {
+            evaluate(steps, columns, theta, points).iter().fold(0.0f64, |largest, value| largest.max(value.abs()))
         };
         let (role, subject) = match self {
             Recipe::Floor => return stream.uniform(FLOOR.0, FLOOR.1),
@@ -161,7 +171,7 @@ impl Recipe {
             Recipe::Role(role, subject) => (*role, subject),
         };
         let range = match subject {
-            Some(steps) => Range::of(steps.evaluate(columns, theta, points).iter().copied()),
+            Some(steps) => Range::of(evaluate(steps, columns, theta, points).iter().copied()),
             None => Range::NONE,
         };
         let span = range.highest - range.lowest;
@@ -180,13 +190,14 @@ impl Recipe {
                 let span = role.span(Range::NONE).expect("a box that asks for no range");
                 stream.uniform(span.low, span.high)
             }
+            Role::Coefficient(_) => size(SIZE) / range.lowest.abs().max(range.highest.abs()),
             Role::Free => unreachable!("a free parameter has another recipe"),
         }
     }
 }
 
 /// What the range of a role is taken of: its subject, or for what multiplies a power, that power.
-fn subject(graph: &mut Graph, prediction: Id, j: usize, role: Role) -> Option<Steps> {
+fn subject(graph: &mut Graph, prediction: Id, j: usize, role: Role) -> Option<Reference> {
     let id = match role {
         Role::PowerRate { .. } => graph.reachable(&[prediction]).into_iter().find_map(|id| match graph.node(id) {
             Node::Binary(crate::formula::graph::Binary::Multiply, a, b) => {
@@ -197,7 +208,7 @@ fn subject(graph: &mut Graph, prediction: Id, j: usize, role: Role) -> Option<St
         }),
         _ => role.subject(),
     };
-    id.map(|id| Steps::of(graph, id))
+    id.map(|id| values_of(graph, id))
 }
 
 fn override_roles(entry: &'static Entry, graph: &mut Graph, roles: &mut [Role]) {

@@ -9,6 +9,7 @@ use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
 use crate::table::Keys;
+use crate::verify::{Sample, Verification};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Tally {
         tally
     }
 
-    fn add(&mut self, later: &Tally) {
+    pub(super) fn add(&mut self, later: &Tally) {
         for at in 0..Status::ALL.len() {
             self.statuses[at] += later.statuses[at];
             if self.first[at].is_none() {
@@ -108,6 +109,12 @@ pub struct Report {
     pub stages: Stages,
     /// The whole run.
     pub seconds: f64,
+    /// How random fits compare with brute force, a law each; empty where it was not asked for.
+    pub verifications: Vec<Verification>,
+    /// The curves that are to be verified, as far as they are known.
+    pub(super) sample: Sample,
+    /// How many curves that may be.
+    verify: usize,
     /// The part of the methods card that is known before the first curve.
     methods: Vec<(String, String)>,
 }
@@ -147,12 +154,16 @@ impl Report {
             notes: columns.notes().to_vec(),
             stages: Stages::default(),
             seconds: 0.0,
+            verifications: Vec::new(),
+            sample: Sample::default(),
+            verify: request.verify,
             methods: methods(request),
         }
     }
 
-    pub(super) fn take(&mut self, fitted: &Fitted) {
+    pub(super) fn take(&mut self, fitted: &mut Fitted) {
         self.curves += fitted.keys.len() as u64;
+        self.sample.merge(self.verify, std::mem::take(&mut fitted.sample));
         for (law, tally) in self.laws.iter_mut().zip(&fitted.tallies) {
             law.tally.add(tally);
         }
@@ -180,6 +191,11 @@ impl Report {
         self.curves * self.laws.len() as u64 - good
     }
 
+    /// Verified fits that disagree with brute force, over all laws.
+    pub fn disagreements(&self) -> usize {
+        self.verifications.iter().map(|verification| verification.disagreements.len()).sum()
+    }
+
     /// Every device that searched, each once: backend and adapter.
     pub fn devices(&self) -> Vec<(&'static str, Option<&str>)> {
         let mut devices = Vec::new();
@@ -203,6 +219,9 @@ impl Report {
         entry("rows_missing", self.laws.iter().map(|law| law.tally.missing_rows).sum::<u64>().to_string());
         entry("rows_dropped", self.laws.iter().map(|law| law.tally.dropped_rows).sum::<u64>().to_string());
         entry("counts", self.counts().to_string());
+        if !self.verifications.is_empty() {
+            entry("verification", self.verification().to_string());
+        }
         card.into_iter().map(|(key, value)| (format!("sweepfit.{key}"), value)).collect()
     }
 
@@ -229,6 +248,9 @@ impl Report {
                 "write": seconds(self.stages.write),
             },
         });
+        if !self.verifications.is_empty() {
+            summary.insert("verification".into(), self.verification());
+        }
         if let Value::Object(more) = more {
             summary.extend(more);
         }
@@ -237,6 +259,10 @@ impl Report {
 
     fn counts(&self) -> Value {
         Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
+    }
+
+    fn verification(&self) -> Value {
+        self.verifications.iter().map(Verification::to_json).collect()
     }
 
     fn law_cards(&self) -> Vec<Value> {

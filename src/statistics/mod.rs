@@ -4,9 +4,11 @@
 
 pub mod allocation;
 pub mod calibration;
+pub mod design;
 pub mod diagnosis;
 pub mod fits;
 pub mod forecast;
 pub mod frontier;
+pub mod resources;
 pub mod student;
 pub mod surface;

@@ -104,6 +104,31 @@ pub fn a_ragged_sweep_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
     Ok(())
 }
 
+pub fn a_bench_measures_both_devices_and_verifies_their_answers(gpu: &Gpu) -> Result<(), Failed> {
+    let arguments = "bench --workload W3 --curves 10 --threads 1 --repeat 1 --json -q --adapter";
+    let arguments: Vec<&str> = arguments.split_whitespace().chain([gpu.adapter().name.as_str()]).collect();
+    let ran = run(&arguments);
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).map_err(|error| format!("{error}: {ran:?}"))?;
+    let runs = told["workloads"][0]["runs"].as_array().ok_or("no runs")?;
+    let backends: Vec<_> = runs.iter().map(|run| run["backend"].as_str()).collect();
+    if backends != [Some("cpu"), Some("gpu")] || runs[1]["adapter"] != gpu.adapter().to_string() {
+        return Err(format!("{told:#}").into());
+    }
+    for run in runs {
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+        if run["reached_of"] != 10 || number(&run["reached"]) != 1.0 {
+            return Err(format!("{run:#}").into());
+        }
+        let stages = ["read", "pack", "search", "refine", "judge", "write"].map(|stage| number(&run["stages"][stage]));
+        // Not written as `>`: NaN fails.
+        let within = stages.iter().sum::<f64>() <= number(&run["stages"]["wall"]);
+        if !within || run["device"].is_object() != (run["backend"] == "gpu") {
+            return Err(format!("{run:#}").into());
+        }
+    }
+    Ok(())
+}
+
 pub fn a_shifted_parameter_is_found_out(_: &Gpu) -> Result<(), Failed> {
     let folder = Folder::new();
     let arguments = [&[SWEEP], &SWEEP_FIT[..]].concat();

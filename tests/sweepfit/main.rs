@@ -6,7 +6,10 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod cli;
+mod language;
 mod nist;
 mod properties;
 mod published;
+mod verify;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sweepfit::fit::Status;
 use sweepfit::law::Law;
 use sweepfit::pipeline::{Progress, Report};
+use sweepfit::verify::Verification;
 use sweepfit::{Error, Result};
 use tempfile::NamedTempFile;
 
@@ -118,6 +119,9 @@ pub fn text(report: &Report, dropping: bool) -> String {
             line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter));
         }
     }
+    for verification in &report.verifications {
+        verified(verification).into_iter().for_each(&mut line);
+    }
     let devices: Vec<String> = report
         .devices()
         .into_iter()
@@ -126,6 +130,36 @@ pub fn text(report: &Report, dropping: bool) -> String {
     let out = if report.out == "-" { "standard output" } else { &report.out };
     line(format!("{out} in {:.2} s ({})", report.seconds, devices.join("; ")));
     text
+}
+
+/// Curves that are named in the summary; the rest stand in the metadata.
+const NAMED: usize = 10;
+
+/// How one law's fits compare with brute force.
+fn verified(verification: &Verification) -> Vec<String> {
+    let Verification { law, fits, excess, relative, errors, ahead, disagreements, unverified } = verification;
+    let [.., worst] = excess;
+    let (fits, off) = (counted(*fits as u64, "fit"), disagreements.len());
+    let mut lines = vec![format!("{law}: {fits} verified by dense search, {off} disagree")];
+    if worst.is_finite() {
+        let [median, _, most, largest] = relative;
+        lines.push(format!(
+            "  objectives at most {worst:.1e} above its own; parameters apart by {median:.1e} (median), {most:.1e} (99%), \
+             {largest:.1e} (worst), at most {:.1e} standard errors",
+            errors[3]
+        ));
+    }
+    if *ahead > 0 {
+        lines.push(format!("  the run found better than the dense search for {}", grouped(*ahead as u64)));
+    }
+    lines.extend(disagreements.iter().take(NAMED).map(|found| format!("  {}: {}", found.key, found.reason)));
+    if off > NAMED {
+        lines.push(format!("  and {} more: see sweepfit.verification in the metadata", grouped((off - NAMED) as u64)));
+    }
+    if let Some(first) = unverified.first() {
+        lines.push(format!("  {} could not be searched (first {first})", counted(unverified.len() as u64, "curve")));
+    }
+    lines
 }
 
 fn left_out(report: &Report) -> String {

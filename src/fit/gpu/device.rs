@@ -4,6 +4,7 @@
 //! whoever submits or waits asks for it.
 
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -152,8 +153,13 @@ pub struct Device {
     pub limits: wgpu::Limits,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
+    /// Stands for a driver that runs something else than it was given.
+    pub alteration: Option<Alteration>,
     failure: Failure,
 }
+
+/// What a made-up faulty driver makes of a shader's text.
+pub type Alteration = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Device {
     /// Opens the adapter that [`choose`] takes.
@@ -188,7 +194,7 @@ impl Device {
             // Dropping the device at the end of the run is a loss, too, but nobody will ask.
             on_loss.leave(format!("{name} was lost ({reason:?}): {message}"));
         });
-        Ok(Device { adapter, device, queue, limits, timestamps, failure })
+        Ok(Device { adapter, device, queue, limits, timestamps, alteration: None, failure })
     }
 
     /// What has gone wrong since the device was opened.
@@ -241,9 +247,10 @@ impl Device {
 
     /// A compute pipeline of WGSL text.
     pub fn pipeline(&self, entry: &str, text: &str, layout: Option<&wgpu::PipelineLayout>) -> wgpu::ComputePipeline {
+        let text = self.alteration.as_ref().map_or(Cow::Borrowed(text), |alter| Cow::Owned(alter(text)));
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            source: wgpu::ShaderSource::Wgsl(text),
         });
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),

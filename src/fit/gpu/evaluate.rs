@@ -1,30 +1,27 @@
 //! Values of single nodes on the device, to be held against the graph's own f64 values.
 //!
-//! What the operators' tests and the self-test ask; the fit never comes here.
+//! What the self-test and the operators' tests ask; the fit never comes here.
 
 use super::Gpu;
 use super::device::workgroups;
 use super::program::WORKGROUP;
 use crate::error::Result;
-use crate::evaluate::wgsl::Function;
+use crate::evaluate::wgsl::{Function, OPERATORS};
 use crate::formula::graph::{Graph, Id};
 
-/// A node's value at one point, and whether the device vouches for it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Nodes' values at many points, and where the device vouches for them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated {
-    /// The value; meaningless where it is not trusted.
-    pub value: f32,
-    /// Whether every argument was in its operator's domain and every magnitude within f32's.
-    pub trusted: bool,
+    /// Node k at point i lies at `i * nodes + k`; meaningless where the point is not trusted.
+    pub values: Vec<f32>,
+    /// Per point: whether every argument was in its operator's domain and every magnitude within f32's.
+    pub trusted: Vec<bool>,
 }
 
 const KERNEL: &str = "
-struct Evaluated {
-    value: f32,
-    trusted: u32,
-}
 @group(0) @binding(0) var<storage, read> points: array<f32>;
-@group(0) @binding(1) var<storage, read_write> values: array<Evaluated>;
+// A code (0 is \"not written\", 2 \"trusted\"), then OUTPUTS values a point.
+@group(0) @binding(1) var<storage, read_write> results: array<u32>;
 
 // One invocation is one point: INPUTS numbers, then COORDINATES.
 @compute @workgroup_size(WORKGROUP)
@@ -34,7 +31,7 @@ fn evaluate(
     @builtin(local_invocation_index) local: u32,
 ) {
     let point = (group.y * groups.x + group.x) * WORKGROUP + local;
-    if point >= arrayLength(&values) {
+    if point >= arrayLength(&results) / (OUTPUTS + 1u) {
         return;
     }
     var u: Inputs;
@@ -46,40 +43,47 @@ fn evaluate(
         z[j] = points[point * (INPUTS + COORDINATES) + INPUTS + j];
     }
     var trusted = true;
-    let value = node_value(u, z, &trusted);
-    values[point] = Evaluated(value, select(1u, 2u, trusted));
+    var outputs: Outputs;
+    _ = node_values(u, z, &outputs, &trusted);
+    results[point * (OUTPUTS + 1u)] = select(1u, 2u, trusted);
+    for (var k = 0u; k < OUTPUTS; k++) {
+        results[point * (OUTPUTS + 1u) + 1u + k] = bitcast<u32>(outputs[k]);
+    }
 }
 ";
 
 impl Gpu {
-    /// The value of `node` at every point. `points` holds `inputs` and then `coordinates` numbers a point, at least one of
-    /// each kind; `operators` is [`OPERATORS`](crate::evaluate::wgsl::OPERATORS), or a sabotaged one in tests.
+    /// The values of `nodes` (at least one) at every point. `points` holds `inputs` and then `coordinates` numbers a point,
+    /// at least one of each kind.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device fails.
     pub fn evaluate(
         &self,
         graph: &Graph,
-        node: Id,
+        nodes: &[Id],
         (inputs, coordinates): (usize, usize),
         points: &[f32],
-        operators: &str,
-    ) -> Result<Vec<Evaluated>> {
-        let function = Function { name: "node_value", result: node, outputs: &[], output: ("", "") };
+    ) -> Result<Evaluated> {
+        let outputs = nodes.len();
+        let function =
+            Function { name: "node_values", result: nodes[0], outputs: nodes, output: ("outputs", "Outputs") };
         let text = format!(
             "const INPUTS: u32 = {inputs}u;\nconst COORDINATES: u32 = {coordinates}u;\n\
-             const WORKGROUP: u32 = {WORKGROUP}u;\n\
-             alias Inputs = array<f32, INPUTS>;\nalias Coordinates = array<f32, COORDINATES>;\n{operators}\n{}{KERNEL}",
+             const OUTPUTS: u32 = {outputs}u;\nconst WORKGROUP: u32 = {WORKGROUP}u;\n\
+             alias Inputs = array<f32, INPUTS>;\nalias Coordinates = array<f32, COORDINATES>;\n\
+             alias Outputs = array<f32, OUTPUTS>;\n{OPERATORS}\n{}{KERNEL}",
             function.emit(graph)
         );
         let device = &self.device;
         let pipeline = device.pipeline("evaluate", &text, None);
         device.check()?;
         let count = points.len() / (inputs + coordinates);
+        let words = outputs + 1;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let bytes = 8 * count as u64;
+        let bytes = 4 * (words * count) as u64;
         let given = device.buffer("points", 4 * points.len() as u64, usage);
-        let values = device.buffer("values", bytes, usage);
+        let results = device.buffer("results", bytes, usage);
         let back = device.buffer("back", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
         device.queue.write_buffer(&given, 0, bytemuck::cast_slice(points));
         let group = device.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -87,7 +91,7 @@ impl Gpu {
             layout: &pipeline.get_bind_group_layout(0),
             entries: &[
                 wgpu::BindGroupEntry { binding: 0, resource: given.as_entire_binding() },
-                wgpu::BindGroupEntry { binding: 1, resource: values.as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 1, resource: results.as_entire_binding() },
             ],
         });
         let mut encoder = device.device.create_command_encoder(&Default::default());
@@ -98,18 +102,19 @@ impl Gpu {
             pass.set_bind_group(0, &group, &[]);
             pass.dispatch_workgroups(across, down, 1);
         }
-        encoder.copy_buffer_to_buffer(&values, 0, &back, 0, bytes);
+        encoder.copy_buffer_to_buffer(&results, 0, &back, 0, bytes);
         let submission = device.queue.submit([encoder.finish()]);
         device.map(&back, bytes);
         device.wait(&submission)?;
         let view = device.read(&back, bytes)?;
-        let words: &[u32] = bytemuck::cast_slice(&view);
-        words
-            .chunks_exact(2)
-            .map(|pair| match pair[1] {
-                0 => Err(crate::Error::Device(format!("{} left a value unwritten", device.adapter))),
-                code => Ok(Evaluated { value: f32::from_bits(pair[0]), trusted: code == 2 }),
-            })
-            .collect()
+        let mut evaluated = Evaluated { values: Vec::with_capacity(outputs * count), trusted: Vec::new() };
+        for point in bytemuck::cast_slice::<u8, u32>(&view).chunks_exact(words) {
+            if point[0] == 0 {
+                return Err(crate::Error::Device(format!("{} left a value unwritten", device.adapter)));
+            }
+            evaluated.trusted.push(point[0] == 2);
+            evaluated.values.extend(point[1..].iter().map(|&bits| f32::from_bits(bits)));
+        }
+        Ok(evaluated)
     }
 }

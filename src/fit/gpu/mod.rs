@@ -11,6 +11,7 @@ mod lay;
 pub mod program;
 
 pub use device::{Adapter, adapters};
+pub use evaluate::Evaluated;
 
 use super::problem::Problem;
 use super::search::MOST_BASINS;
@@ -154,6 +155,13 @@ impl Gpu {
             idle: Mutex::default(),
             timings: Mutex::default(),
         })
+    }
+
+    /// This GPU with a faulty driver, one that makes `alteration` of every shader it is given: with it tests show that wrong
+    /// arithmetic is found out.
+    pub fn with_faulty_driver(mut self, alteration: impl Fn(&str) -> String + Send + Sync + 'static) -> Gpu {
+        self.device.alteration = Some(Box::new(alteration));
+        self
     }
 
     /// The adapter that is open.
