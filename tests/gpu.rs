@@ -9,12 +9,12 @@ mod commands;
 mod nist;
 #[path = "gpu/proposals.rs"]
 mod proposals;
-#[path = "gpu/selftest.rs"]
-mod selftest;
 #[path = "support/recovery.rs"]
 mod recovery;
 #[path = "gpu/recovery.rs"]
 mod recovery_of_laws;
+#[path = "gpu/selftest.rs"]
+mod selftest;
 #[path = "support/mod.rs"]
 mod support;
 

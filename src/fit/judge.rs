@@ -26,7 +26,7 @@ const HAND_OVER: f64 = 1e-1;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
 /// Evaluations of a start that is polished only, to see which valley it lies in.
-const POLISHING_STEPS: usize = 40;
+const POLISHING_STEPS: usize = 80;
 /// Two polished starts are told apart by this share of a coordinate.
 const NEARBY: f64 = 1e-2;
 /// Plain steps before the amplitudes are solved again at every trial point.

@@ -96,6 +96,8 @@ const CELLS: usize = 16;
 const SIGNED_CELLS: usize = 24;
 /// Cells of an axis whose useful stretch moves with another axis.
 const POWER_RATE_CELLS: usize = 96;
+/// Cells of the place of a break: a sharp one shows in few of them.
+const BREAK_CELLS: usize = 32;
 const RATIO_RATE_CELLS: usize = 256;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
@@ -654,6 +656,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         Control { grid: Some((_, _, cells)), .. } => Some(*cells),
         _ => None,
     };
+    let sharp = model.projection.nonlinear.iter().any(|&j| model.roles[j] == Role::Sharpness);
     let product: Vec<usize> = model
         .projection
         .nonlinear
@@ -661,6 +664,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         .map(|&j| {
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
+                Role::Location(_) if sharp => BREAK_CELLS,
                 Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
