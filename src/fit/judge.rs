@@ -148,6 +148,8 @@ struct Start {
     curve: usize,
     /// Position among the proposals.
     proposal: usize,
+    /// Not the best proposal of its curve: as a rule farther from a minimum, and a long way beside others' short ones.
+    later: bool,
 }
 
 /// Where a start ended.
@@ -175,7 +177,9 @@ fn judge_curves(
     let starts = open
         .clone()
         .flat_map(|curve| {
-            (proposals.offsets[curve]..proposals.offsets[curve + 1]).map(move |proposal| Start { curve, proposal })
+            let best = proposals.offsets[curve];
+            let start = move |proposal| Start { curve, proposal, later: proposal > best };
+            (best..proposals.offsets[curve + 1]).map(start)
         })
         .collect();
     let mut ends: Vec<End> = Vec::new();
@@ -204,7 +208,7 @@ fn judge_curves(
     verdicts
 }
 
-/// Descends from every start, in packs of like length, which waste no lanes; a stable sort keeps a curve's starts together.
+/// Descends from every start, in packs of like length and like ways to go, which waste no lanes.
 fn descend_all(
     problem: &Problem,
     proposals: &Proposals,
@@ -212,7 +216,7 @@ fn descend_all(
     workspace: &mut Workspace,
     ends: &mut Vec<End>,
 ) {
-    starts.sort_by_key(|start| problem.points(start.curve));
+    starts.sort_by_key(|start| (start.later, problem.points(start.curve)));
     for pack in starts.chunks(LANES) {
         descend(problem, proposals, pack, MOST_STEPS, workspace, ends);
     }
@@ -262,7 +266,7 @@ fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>,
             let z = problem.model.encode(theta, &problem.centres[curve * inputs..][..inputs]);
             // A start of the wrong sign for a parameter that only ever stands in a logarithm is none.
             if z.iter().all(|z| z.is_finite()) {
-                starts.push(Start { curve, proposal: starts.len() });
+                starts.push(Start { curve, proposal: starts.len(), later: false });
                 proposals.coordinates.extend(z);
             }
         }
@@ -289,7 +293,7 @@ fn appeal(
     for curve in curves.filter(|&curve| !settled(curve)) {
         let mut take = |mut z: Vec<f64>, project: bool| {
             appeal::approach(problem, curve, &mut z, project, workspace);
-            starts.push(Start { curve, proposal: starts.len() });
+            starts.push(Start { curve, proposal: starts.len(), later: false });
             approached.coordinates.extend(z);
         };
         for proposal in proposals.offsets[curve]..proposals.offsets[curve + 1] {
