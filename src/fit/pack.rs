@@ -53,6 +53,8 @@ pub struct Plan {
     pub drop_bad_rows: bool,
     /// See [`Problem::robust_errors`].
     pub robust_errors: bool,
+    /// A column of the [`CurveBatch`] whose values [`Packed::carried`] shall hold.
+    pub carry: Option<usize>,
     /// One per free parameter.
     pub controls: Vec<Control>,
     /// One per parameter of the law.
@@ -80,6 +82,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Packed<'a> {
     pub problem: Problem<'a>,
+    /// One value for every row of the problem, from the column that [`Plan::carry`] names; empty without.
+    pub carried: Vec<f64>,
     /// Rows with a null or NaN in a column that the law reads, or of weight zero.
     pub missing_rows: usize,
     /// Rows outside the law's domain that `--drop-bad-rows` left out.
@@ -177,6 +181,7 @@ impl Plan {
             weighting,
             drop_bad_rows,
             robust_errors: false,
+            carry: None,
             controls,
             fixed,
         })
@@ -233,7 +238,7 @@ impl Plan {
             symmetries: &self.symmetries,
         };
         problem.offsets.push(0);
-        let mut packed = Packed { problem, missing_rows: 0, dropped_rows: 0, first_bad: None };
+        let mut packed = Packed { problem, carried: Vec::new(), missing_rows: 0, dropped_rows: 0, first_bad: None };
         let mut subject_values = Vec::new();
         let mut kept_rows = Vec::new();
         // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
@@ -269,10 +274,13 @@ impl Plan {
                     Some(weights) => copy(&mut problem.weight, weights, &kept_rows),
                     None => problem.weight.resize(problem.response.len(), 1.0),
                 }
+                if let Some(column) = self.carry {
+                    copy(&mut packed.carried, &batch.columns[column], &kept_rows);
+                }
             }
             let end = packed.problem.response.len();
             packed.problem.offsets.push(end);
-            let status = self.settle(&packed.problem, start..end, bad);
+            let status = if bad { Some(Status::BadDomain) } else { packed.problem.unfittable(start..end) };
             packed.problem.status.push(status);
             self.centre(&mut packed.problem, start..end);
             let range = |slot: usize, values: &mut Vec<f64>| {
@@ -342,21 +350,6 @@ impl Plan {
             self.law.columns.iter().zip(raw).map(|(name, column)| format!("{name} = {}", column[row])).collect();
         let what = if derived[0][row].is_finite() { "the law is not defined" } else { "the response has no logarithm" };
         format!("{what} at {}", values.join(", "))
-    }
-
-    fn settle(&self, problem: &Problem, rows: std::ops::Range<usize>, bad: bool) -> Option<Status> {
-        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
-        if bad {
-            Some(Status::BadDomain)
-        } else if rows.len() < self.model.len() {
-            Some(Status::TooFewPoints)
-        } else if constant(&problem.response[rows.clone()])
-            || problem.inputs.iter().all(|input| constant(&input[rows.clone()]))
-        {
-            Some(Status::Degenerate)
-        } else {
-            None
-        }
     }
 
     fn centre(&self, problem: &mut Problem, rows: std::ops::Range<usize>) {

@@ -4,7 +4,7 @@
 //! answers of some curves to judge by. In a run the stages overlap; here each waits for the one before. The input is read
 //! twice, once for the time of reading and once in loads that bound the memory.
 
-use super::columns::Columns;
+use super::columns::{Beyond, Columns};
 use super::{Fit, Report, Request, Tally, WAITING_THREADS, search};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn open(request: &'a Request, fit: &'a Fit, stride: u64) -> Result<Line<'a>> {
-        let columns = Columns::new(&request.fits, request.extras);
+        let columns = Columns::new(&request.fits, &request.extras);
         let writer = Writer::create(&request.out, open(request)?.key_schema(), columns.announced())?;
         let columns_read = request.selection.numbers.len();
         let sample = Sample {
@@ -201,7 +201,7 @@ impl<'a> Line<'a> {
         time(&mut self.stages.write, || {
             let fits = std::slice::from_ref(self.fit);
             for (batch, verdict) in batches.iter().zip(&verdict) {
-                let values = self.columns.fill(fits, std::slice::from_ref(verdict));
+                let values = self.columns.fill(fits, std::slice::from_ref(verdict), &Beyond::default());
                 self.writer.write(&batch.keys, 1, &values)?;
             }
             Ok::<(), Error>(())

@@ -11,3 +11,5 @@ mod cli;
 mod nist;
 mod properties;
 mod published;
+mod tournament;
+mod uncertainty;
