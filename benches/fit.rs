@@ -12,6 +12,10 @@ use sweepfit::fit::pack::{Plan, Weighting};
 use sweepfit::fit::{Backend, Loss, Objective, Space, Status};
 use sweepfit::law::{Law, Mapping};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CURVES: usize = 4096;
 const POINTS: usize = 32;
 

@@ -10,7 +10,18 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[expect(unsafe_code, reason = "the allocator's crate does not offer its options; this function only sets a number")]
+unsafe extern "C" {
+    /// Of the allocator: sets an option of its `mi_option_t`.
+    safe fn mi_option_set(option: std::ffi::c_int, value: std::ffi::c_long);
+}
+
+/// `mi_option_purge_delay`: after how many milliseconds freed pages go back to the system; −1 keeps them.
+const PURGE_DELAY: std::ffi::c_int = 15;
+
 fn main() -> ExitCode {
+    // A batch is as large as the one before: pages given back would be asked for, and cleared, again at once.
+    mi_option_set(PURGE_DELAY, -1);
     cli::keep_drivers_quiet();
     match cli::Arguments::parse().run() {
         Ok(code) => code,

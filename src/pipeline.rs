@@ -17,6 +17,7 @@ use columns::{Beyond, Columns};
 
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
+use crate::fit::above;
 use crate::fit::cpu::Cpu;
 use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{NamedControl, Packed, Plan, Weighting};
@@ -608,7 +609,7 @@ fn search_and_judge<'a>(
         let mut packed = plan.pack(curves);
         stages.pack += started.elapsed();
         let started = Instant::now();
-        let proposals = search(device, &mut packed.problem)?;
+        let proposals = search(&*device.backend, &mut packed.problem)?;
         stages.search += started.elapsed();
         let started = Instant::now();
         let verdicts = judge(&packed.problem, &proposals, unit_weights);
@@ -624,7 +625,7 @@ fn search_and_judge<'a>(
     let replicates = match &request.extras.resampling {
         Some(Resampling { bootstrap, .. }) => {
             let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
-            let propose = |problem: &mut Problem| search(device, problem);
+            let propose = |problem: &mut Problem| search(&*device.backend, problem);
             resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, &propose)?
         }
         None => Vec::new(),
@@ -667,12 +668,22 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
-/// carry) the CPU searches.
-fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
-    let proposals = device.backend.propose(problem)?;
+/// carry) the CPU searches; to a device's proposals for a law that is searched above its floor it adds its own.
+///
+/// # Errors
+/// What the device refuses.
+pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals> {
+    let mut proposals = backend.propose(problem)?;
+    if backend.is_host() {
+        return Ok(proposals);
+    }
+    let parameters = problem.model.len();
+    if let Some(above) = &problem.model.above {
+        proposals = joined(&proposals, &above::propose(problem, above), parameters);
+    }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
-    if device.name == "cpu" || !left.contains(&true) {
+    if !left.contains(&true) {
         return Ok(proposals);
     }
     let known = problem.status.clone();
@@ -682,7 +693,7 @@ fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
     }
     let more = Cpu.propose(problem);
     problem.status = known;
-    Ok(joined(&proposals, &more?, problem.model.len()))
+    Ok(joined(&proposals, &more?, parameters))
 }
 
 /// Both sets of proposals, curve by curve.

@@ -57,6 +57,9 @@ pub struct Sample(Vec<Sampled>);
 impl Sample {
     /// The sample of one batch, whose first curve has index `first` in the run; `verdicts` has one entry per law.
     pub fn of(most: usize, first: u64, batch: &Batch, verdicts: &[Verdicts]) -> Sample {
+        if most == 0 {
+            return Sample::default();
+        }
         let fitted = |status: Status| status.has_parameters() || status == Status::NonFinite;
         let mut chosen: Vec<(u64, usize)> = (0..batch.curves.len())
             .filter(|&curve| verdicts.iter().any(|verdicts| fitted(verdicts.status[curve])))
@@ -87,6 +90,16 @@ impl Sample {
             }
         });
         Sample(sampled.collect())
+    }
+
+    /// How many curves there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes another batch's sample in.
@@ -318,5 +331,82 @@ fn summarise(law: &str, compared: Vec<(&str, Outcome)>) -> Verification {
         ahead: findings.iter().filter(|finding| finding.excess < -TOLERANCE).count(),
         disagreements,
         unverified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::cpu::Cpu;
+    use crate::fit::judge::judge;
+    use crate::fit::{Backend, Objective};
+    use crate::law::catalogue::find;
+    use crate::selftest::curves::curves;
+
+    fn sampled(priority: u64) -> Sampled {
+        let data = CurveBatch { offsets: vec![0, 0], columns: Vec::new() };
+        Sampled { priority, key: priority.to_string(), data, claims: Vec::new() }
+    }
+
+    #[test]
+    fn a_sample_is_the_same_however_its_batches_are_cut() {
+        let priorities: Vec<u64> = (0..100).map(|curve| Stream::new(SEED, curve).bits()).collect();
+        let sample = |batch: usize| {
+            let mut all = Sample::default();
+            for part in priorities.chunks(batch) {
+                all.merge(7, Sample(part.iter().map(|&priority| sampled(priority)).collect()));
+            }
+            all
+        };
+        assert_eq!(sample(100).0.len(), 7);
+        assert_eq!(sample(100), sample(13));
+    }
+
+    fn plan(space: Space, loss: Loss) -> (Plan, Vec<String>) {
+        let columns = ["x", "y"].map(String::from).to_vec();
+        let entry = find("saturating_power").expect("an entry");
+        let mapping = crate::law::Mapping { x: &columns[..1], y: Some("y") };
+        let law = crate::law::Law::bind(entry.name, &columns, mapping).expect("a law");
+        let objective = Objective { space, loss };
+        (Plan::new(law, objective, &[], Weighting::Even, false, &columns).expect("a plan"), columns)
+    }
+
+    fn claim(plan: &Plan, data: &CurveBatch) -> Claim {
+        let packed = plan.pack(data);
+        let proposals = Cpu.propose(&packed.problem).expect("the CPU searches");
+        let verdicts = judge(&packed.problem, &proposals, false);
+        Claim {
+            status: verdicts.status[0],
+            points: verdicts.points[0],
+            objective: verdicts.objective[0],
+            parameters: verdicts.parameters,
+            standard_errors: verdicts.standard_errors,
+        }
+    }
+
+    #[test]
+    fn shifted_answers_are_found_out() {
+        for space in [Space::Log, Space::Linear] {
+            for loss in [Loss::Squares, Loss::Huber { delta: 0.01 }] {
+                let (plan, columns) = plan(space, loss);
+                let data = curves(&plan, 1, 5);
+                let reference = without_hints(&plan, &columns).expect("a plan");
+                let honest = claim(&plan, &data);
+                let excess = |claim: &Claim| match compare(&plan, &reference, &data, claim) {
+                    Outcome::Compared(finding) => Some(finding.excess),
+                    _ => None,
+                };
+                let found = excess(&honest).expect("an honest claim is consistent");
+                assert!(found.abs() < 1e-9, "{space:?} {loss:?}: {found:e}");
+                // The objective told is another's.
+                assert_eq!(excess(&Claim { objective: 1.01 * honest.objective, ..honest.clone() }), None);
+                assert_eq!(excess(&Claim { points: honest.points - 1, ..honest.clone() }), None);
+                // Parameters that are no optimum, with the objective that they have.
+                let mut shifted = honest.clone();
+                shifted.parameters[2] *= 1.01;
+                shifted.objective = told_by_law(&plan, &data, &shifted.parameters).objective;
+                assert!(excess(&shifted).is_some_and(|excess| excess > TOLERANCE), "{space:?} {loss:?}");
+            }
+        }
     }
 }

@@ -10,7 +10,8 @@ use super::symmetry::{self, Symmetry};
 use super::{Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
-use crate::evaluate::tape::{Tape, map_columns};
+use crate::evaluate::instruction_set::kernel;
+use crate::evaluate::tape::{LANES, Tape, map_columns};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 use crate::law::Law;
 use crate::law::role::{Range, Role, SIGNED_INNERMOST, Spacing, Span};
@@ -215,17 +216,27 @@ impl Plan {
                 column.iter_mut().filter(|value| **value == f64::NEG_INFINITY).for_each(|value| *value = *zero);
             }
         }
-        let weights = self.weights(batch, &derived);
+        let mut weights = self.weights(batch, &derived);
+        let mut carried = self.carry.map(|column| batch.columns[column].clone());
+        let mut left_out = LeftOut::default();
+        // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
+        let offsets = if self.is_clean(&raw, &derived, weights.as_deref()) {
+            batch.offsets.clone()
+        } else {
+            self.sieve(batch, &raw, &mut derived, [&mut weights, &mut carried], &mut left_out)
+        };
+        let rows = offsets[offsets.len() - 1];
+        let subjects = derived.split_off(1 + model.inputs.len());
+        let inputs = derived.split_off(1);
         let parameters = model.len();
         let mut problem = Problem {
             model,
             loss: self.objective.loss,
             robust_errors: self.robust_errors,
-            offsets: Vec::with_capacity(batch.len() + 1),
-            inputs: vec![Vec::with_capacity(batch.rows()); model.inputs.len()],
+            inputs,
             centres: Vec::with_capacity(batch.len() * model.inputs.len()),
-            response: Vec::with_capacity(batch.rows()),
-            weight: Vec::with_capacity(batch.rows()),
+            response: derived.swap_remove(0),
+            weight: weights.unwrap_or_else(|| vec![1.0; rows]),
             status: Vec::with_capacity(batch.len()),
             lower: Vec::with_capacity(batch.len() * parameters),
             upper: Vec::with_capacity(batch.len() * parameters),
@@ -236,64 +247,66 @@ impl Plan {
             },
             given: &self.given,
             symmetries: &self.symmetries,
+            offsets,
         };
-        problem.offsets.push(0);
-        let mut packed = Packed { problem, carried: Vec::new(), missing_rows: 0, dropped_rows: 0, first_bad: None };
-        let mut subject_values = Vec::new();
-        let mut kept_rows = Vec::new();
-        // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
-        let clean = self.is_clean(&raw, &derived, weights.as_deref());
         for curve in 0..batch.len() {
-            let start = packed.problem.response.len();
-            let mut bad = false;
-            kept_rows.clear();
-            let rows = batch.offsets[curve]..batch.offsets[curve + 1];
-            if clean {
-                kept_rows.extend(rows.clone());
+            let rows = problem.rows(curve);
+            let bad = left_out.bad_curves.get(curve) == Some(&true);
+            let status = if bad { Some(Status::BadDomain) } else { problem.unfittable(rows.clone()) };
+            problem.status.push(status);
+            self.centre(&mut problem, rows.clone());
+            let subject = |slot: usize| &subjects[slot - 1 - model.inputs.len()][rows.clone()];
+            let no_box = self.lay_grid(&mut problem, |slot| Range::of(subject(slot).iter().copied()));
+            if no_box && problem.status[curve].is_none() {
+                problem.status[curve] = Some(Status::Degenerate);
             }
-            for row in if clean { 0..0 } else { rows } {
-                match self.judge_row(row, &raw, &derived, &weights) {
-                    Row::Good => kept_rows.push(row),
-                    Row::Missing => packed.missing_rows += 1,
-                    Row::Bad if self.drop_bad_rows => packed.dropped_rows += 1,
+        }
+        let LeftOut { missing_rows, dropped_rows, first_bad, .. } = left_out;
+        Packed { problem, carried: carried.unwrap_or_default(), missing_rows, dropped_rows, first_bad }
+    }
+
+    /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived`, weights and what is carried; returns
+    /// the offsets of what remains.
+    fn sieve(
+        &self,
+        batch: &CurveBatch,
+        raw: &[&[f64]],
+        derived: &mut [Vec<f64>],
+        [weights, carried]: [&mut Option<Vec<f64>>; 2],
+        left_out: &mut LeftOut,
+    ) -> Vec<usize> {
+        let mut offsets = Vec::with_capacity(batch.len() + 1);
+        let mut kept: Vec<usize> = Vec::with_capacity(batch.rows());
+        offsets.push(0);
+        for curve in 0..batch.len() {
+            let mut bad = false;
+            for row in batch.offsets[curve]..batch.offsets[curve + 1] {
+                match self.judge_row(row, raw, derived, weights) {
+                    Row::Good => kept.push(row),
+                    Row::Missing => left_out.missing_rows += 1,
+                    Row::Bad if self.drop_bad_rows => left_out.dropped_rows += 1,
                     Row::Bad => {
                         bad = true;
-                        if packed.first_bad.is_none() {
-                            packed.first_bad = Some((curve, self.explain(row, &raw, &derived, &weights)));
+                        if left_out.first_bad.is_none() {
+                            left_out.first_bad = Some((curve, self.explain(row, raw, derived, weights)));
                         }
                     }
                 }
             }
-            if !bad {
-                let problem = &mut packed.problem;
-                copy(&mut problem.response, &derived[0], &kept_rows);
-                for (k, input) in problem.inputs.iter_mut().enumerate() {
-                    copy(input, &derived[1 + k], &kept_rows);
-                }
-                match &weights {
-                    Some(weights) => copy(&mut problem.weight, weights, &kept_rows),
-                    None => problem.weight.resize(problem.response.len(), 1.0),
-                }
-                if let Some(column) = self.carry {
-                    copy(&mut packed.carried, &batch.columns[column], &kept_rows);
-                }
+            if bad {
+                kept.truncate(offsets[curve]);
             }
-            let end = packed.problem.response.len();
-            packed.problem.offsets.push(end);
-            let status = if bad { Some(Status::BadDomain) } else { packed.problem.unfittable(start..end) };
-            packed.problem.status.push(status);
-            self.centre(&mut packed.problem, start..end);
-            let range = |slot: usize, values: &mut Vec<f64>| {
-                values.clear();
-                values.extend(kept_rows.iter().map(|&row| derived[slot][row]));
-                Range::of(values.iter().copied())
-            };
-            let no_box = self.lay_grid(&mut packed.problem, |slot| range(slot, &mut subject_values));
-            if no_box && packed.problem.status[curve].is_none() {
-                packed.problem.status[curve] = Some(Status::Degenerate);
-            }
+            left_out.bad_curves.push(bad);
+            offsets.push(kept.len());
         }
-        packed
+        for column in derived.iter_mut().chain(weights).chain(carried) {
+            // Rows only move towards the front, in their order.
+            for (place, &row) in kept.iter().enumerate() {
+                column[place] = column[row];
+            }
+            column.truncate(kept.len());
+        }
+        offsets
     }
 
     fn weights(&self, batch: &CurveBatch, derived: &[Vec<f64>]) -> Option<Vec<f64>> {
@@ -315,9 +328,11 @@ impl Plan {
 
     /// Whether every row of the batch is good.
     fn is_clean(&self, raw: &[&[f64]], derived: &[Vec<f64>], weights: Option<&[f64]>) -> bool {
-        // x · 0 is zero for finite x and NaN else; sums of it vectorise where `all` would branch.
-        let finite =
-            |values: &[f64]| values.chunks(4096).all(|part| part.iter().map(|value| value * 0.0).sum::<f64>() == 0.0);
+        let finite = |values: &[f64]| {
+            let mut all = true;
+            all_finite(values, &mut all);
+            all
+        };
         raw.iter().all(|column| finite(column))
             && derived[..=self.model.inputs.len()].iter().all(|column| finite(column))
             && weights.is_none_or(|weights| finite(weights) && weights.iter().all(|&weight| weight > 0.0))
@@ -355,16 +370,9 @@ impl Plan {
     fn centre(&self, problem: &mut Problem, rows: std::ops::Range<usize>) {
         for (k, input) in self.model.inputs.iter().enumerate() {
             let column = &mut problem.inputs[k][rows.clone()];
-            let centre = match input.centred {
-                // A zero's stand-in lies too far out to start from.
-                true => {
-                    column.iter().copied().filter(|&value| self.zeros[k] != Some(value)).fold(f64::INFINITY, f64::min)
-                }
-                false => 0.0,
-            };
-            let centre = if centre.is_finite() { centre } else { 0.0 };
-            if centre != 0.0 {
-                column.iter_mut().for_each(|value| *value -= centre);
+            let mut centre = 0.0;
+            if input.centred {
+                subtract_smallest(column, self.zeros[k], &mut centre);
             }
             problem.centres.push(centre);
         }
@@ -517,12 +525,56 @@ enum Row {
     Bad,
 }
 
-fn copy(target: &mut Vec<f64>, source: &[f64], rows: &[usize]) {
-    match rows {
-        [] => {}
-        // Nothing left out: the rows lie together.
-        [first, .., last] if last - first + 1 == rows.len() => target.extend_from_slice(&source[*first..=*last]),
-        _ => target.extend(rows.iter().map(|&row| source[row])),
+/// What packing left out, on the way.
+#[derive(Default)]
+struct LeftOut {
+    missing_rows: usize,
+    dropped_rows: usize,
+    first_bad: Option<(usize, String)>,
+    /// One per curve, or none at all where nothing was left out.
+    bad_curves: Vec<bool>,
+}
+
+kernel!(
+    /// Whether every value is a finite number.
+    fn all_finite, fn all_finite_kernel(values: &[f64], all: &mut bool) = all_finite_generic;
+);
+
+#[inline(always)]
+fn all_finite_generic<const SET: u8>(values: &[f64], all: &mut bool) {
+    for part in values.chunks(4096) {
+        // Without a way out of the loop, so that it takes many values at a time.
+        let mut finite = true;
+        for value in part {
+            finite &= value.is_finite();
+        }
+        if !finite {
+            *all = false;
+            return;
+        }
+    }
+    *all = true;
+}
+
+kernel!(
+    /// Subtracts the smallest value from a column and says which it was. A zero's stand-in lies too far out to start from.
+    fn subtract_smallest, fn subtract_smallest_kernel(column: &mut [f64], stand_in: Option<f64>, smallest: &mut f64) = subtract_smallest_generic;
+);
+
+#[inline(always)]
+fn subtract_smallest_generic<const SET: u8>(column: &mut [f64], stand_in: Option<f64>, smallest: &mut f64) {
+    let ignored = stand_in.unwrap_or(f64::NAN);
+    let (groups, rest) = column.as_chunks::<LANES>();
+    let mut least = [f64::INFINITY; LANES];
+    for group in groups {
+        for i in 0..LANES {
+            least[i] = if group[i] < least[i] && group[i] != ignored { group[i] } else { least[i] };
+        }
+    }
+    let least = least.iter().chain(rest).copied().filter(|&value| value != ignored).fold(f64::INFINITY, f64::min);
+    *smallest = if least.is_finite() { least } else { 0.0 };
+    for value in column {
+        *value -= *smallest;
     }
 }
 
@@ -619,7 +671,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         .map(|&j| {
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
-                Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
+                Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,

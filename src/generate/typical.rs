@@ -174,6 +174,7 @@ impl Recipe {
                 let span = role.span(Range::NONE).expect("a box that asks for no range");
                 stream.uniform(span.low, span.high)
             }
+            Role::Coefficient(_) => size(SIZE) / range.lowest.abs().max(range.highest.abs()),
             Role::Free => unreachable!("a free parameter has another recipe"),
         }
     }

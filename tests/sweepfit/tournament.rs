@@ -72,7 +72,8 @@ fn a_family_counts_once() {
 fn laws_that_failed_cannot_win() {
     // Four points bear two parameters and a criterion, but not three with AICc's correction.
     let folder = Folder::new();
-    let input = folder.text("four.csv", "run,tokens,loss\na,1,5\na,2,3\na,4,2.5\na,8,2.2\nb,1,1\nb,2,1\nb,4,1\nb,8,1\n");
+    let input =
+        folder.text("four.csv", "run,tokens,loss\na,1,5\na,2,3\na,4,2.5\na,8,2.2\nb,1,1\nb,2,1\nb,4,1\nb,8,1\n");
     let laws = ["--law", "power", "--law", "saturating_power"];
     let out = folder.file("fits.csv");
     let ran = run(&[&["fit", &input], &laws[..], &INPUTS, &["--select", "aicc", "-o", &out]].concat());

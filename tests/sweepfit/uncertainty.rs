@@ -33,13 +33,7 @@ const STATSMODELS: [(&[&str], [f64; 5]); 2] = [
     ),
     (
         &["--weight", "w"],
-        [
-            0.07454795308240937,
-            0.006907967031526301,
-            0.03762489498073422,
-            0.005349494141671533,
-            -0.00012346983946574485,
-        ],
+        [0.07454795308240937, 0.006907967031526301, 0.03762489498073422, 0.005349494141671533, -0.00012346983946574485],
     ),
 ];
 
@@ -145,9 +139,8 @@ fn threads_and_neighbours_do_not_change_a_replicate() {
     let alone = draws("alone", &[&some[..], &law[..2]].concat());
     let both = draws("both", &[&["--where", "run < 'c00000010'"], &law[..2]].concat());
     let own = |table: &Table| -> Vec<u64> {
-        let rows = (0..table.rows).filter(|&row| {
-            table.texts("run")[row] == "c00000009" && table.texts("law")[row] == "saturating_power"
-        });
+        let rows = (0..table.rows)
+            .filter(|&row| table.texts("run")[row] == "c00000009" && table.texts("law")[row] == "saturating_power");
         rows.map(|row| table.numbers("alpha")[row].to_bits()).collect()
     };
     assert_eq!(own(&one.2).len(), 200);

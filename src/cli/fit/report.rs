@@ -176,7 +176,7 @@ fn verified(verification: &Verification) -> Vec<String> {
     if worst.is_finite() {
         let [median, _, most, largest] = relative;
         lines.push(format!(
-            "  objectives at most {worst:.1e} above it; parameters apart by {median:.1e} (median), {most:.1e} (99%), \
+            "  objectives at most {worst:.1e} above its own; parameters apart by {median:.1e} (median), {most:.1e} (99%), \
              {largest:.1e} (worst), at most {:.1e} standard errors",
             errors[3]
         ));
