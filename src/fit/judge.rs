@@ -227,8 +227,8 @@ pub fn polish(problem: &Problem, crowd: &Proposals, most: usize) -> Proposals {
     let kept: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
         .map_init(Workspace::default, |workspace, curve| {
-            let starts: Vec<Start> =
-                (crowd.offsets[curve]..crowd.offsets[curve + 1]).map(|proposal| Start { curve, proposal }).collect();
+            let start = |proposal| Start { curve, proposal, later: false };
+            let starts: Vec<Start> = (crowd.offsets[curve]..crowd.offsets[curve + 1]).map(start).collect();
             let mut ends: Vec<End> = Vec::with_capacity(starts.len());
             for pack in starts.chunks(LANES) {
                 descend(problem, crowd, pack, POLISHING_STEPS, workspace, &mut ends);
@@ -1177,14 +1177,18 @@ fn describe_generic<const SET: u8>(
             }
         }
         if objective > 0.0 {
-            let (n, k) = (n as f64, (estimated + 1) as f64);
-            let fit = n * (2.0 * objective / n).ln();
-            verdicts.bic[slot] = fit + k * n.ln();
-            if n > k + 1.0 {
-                verdicts.aicc[slot] = fit + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0);
-            }
+            let k = (estimated + 1) as f64;
+            [verdicts.aicc[slot], verdicts.bic[slot]] = information_criteria(objective, n as f64, k);
         }
     }
+}
+
+/// AICc and BIC of a positive objective, `n` points and `k` parameters, the scale of the noise included; AICc is NaN where
+/// its correction takes more points.
+pub fn information_criteria(objective: f64, n: f64, k: f64) -> [f64; 2] {
+    let fit = n * (2.0 * objective / n).ln();
+    let aicc = if n > k + 1.0 { fit + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0) } else { f64::NAN };
+    [aicc, fit + k * n.ln()]
 }
 
 /// Σ (w ψ(r))² J Jᵀ, packed: how the gradient scatters over the points, each with the variance that its own residual shows.

@@ -54,6 +54,8 @@ pub struct Plan {
     pub drop_bad_rows: bool,
     /// See [`Problem::robust_errors`].
     pub robust_errors: bool,
+    /// A column of the [`CurveBatch`] whose values [`Packed::carried`] shall hold.
+    pub carry: Option<usize>,
     /// One per free parameter.
     pub controls: Vec<Control>,
     /// One per parameter of the law.
@@ -81,6 +83,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Packed<'a> {
     pub problem: Problem<'a>,
+    /// One value for every row of the problem, from the column that [`Plan::carry`] names; empty without.
+    pub carried: Vec<f64>,
     /// Rows with a null or NaN in a column that the law reads, or of weight zero.
     pub missing_rows: usize,
     /// Rows outside the law's domain that `--drop-bad-rows` left out.
@@ -180,6 +184,7 @@ impl Plan {
             weighting,
             drop_bad_rows,
             robust_errors: false,
+            carry: None,
             controls,
             fixed,
         })
@@ -196,12 +201,13 @@ impl Plan {
             }
         }
         let mut weights = self.weights(batch, &derived);
+        let mut carried = self.carry.map(|column| batch.columns[column].clone());
         let mut left_out = LeftOut::default();
         // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
         let offsets = if self.is_clean(&raw, &derived, weights.as_deref()) {
             batch.offsets.clone()
         } else {
-            self.sieve(batch, &raw, &mut derived, &mut weights, &mut left_out)
+            self.sieve(batch, &raw, &mut derived, [&mut weights, &mut carried], &mut left_out)
         };
         let rows = offsets[offsets.len() - 1];
         let subjects = derived.split_off(1 + model.inputs.len());
@@ -229,7 +235,8 @@ impl Plan {
         };
         for curve in 0..batch.len() {
             let rows = problem.rows(curve);
-            let status = self.settle(&problem, rows.clone(), left_out.bad_curves.get(curve) == Some(&true));
+            let bad = left_out.bad_curves.get(curve) == Some(&true);
+            let status = if bad { Some(Status::BadDomain) } else { problem.unfittable(rows.clone()) };
             problem.status.push(status);
             self.centre(&mut problem, rows.clone());
             let subject = |slot: usize| &subjects[slot - 1 - model.inputs.len()][rows.clone()];
@@ -239,17 +246,17 @@ impl Plan {
             }
         }
         let LeftOut { missing_rows, dropped_rows, first_bad, .. } = left_out;
-        Packed { problem, missing_rows, dropped_rows, first_bad }
+        Packed { problem, carried: carried.unwrap_or_default(), missing_rows, dropped_rows, first_bad }
     }
 
-    /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived` and `weights`; returns
+    /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived`, weights and what is carried; returns
     /// the offsets of what remains.
     fn sieve(
         &self,
         batch: &CurveBatch,
         raw: &[&[f64]],
         derived: &mut [Vec<f64>],
-        weights: &mut Option<Vec<f64>>,
+        [weights, carried]: [&mut Option<Vec<f64>>; 2],
         left_out: &mut LeftOut,
     ) -> Vec<usize> {
         let mut offsets = Vec::with_capacity(batch.len() + 1);
@@ -276,7 +283,7 @@ impl Plan {
             left_out.bad_curves.push(bad);
             offsets.push(kept.len());
         }
-        for column in derived.iter_mut().chain(weights) {
+        for column in derived.iter_mut().chain(weights).chain(carried) {
             // Rows only move towards the front, in their order.
             for (place, &row) in kept.iter().enumerate() {
                 column[place] = column[row];
@@ -342,21 +349,6 @@ impl Plan {
             self.law.columns.iter().zip(raw).map(|(name, column)| format!("{name} = {}", column[row])).collect();
         let what = if derived[0][row].is_finite() { "the law is not defined" } else { "the response has no logarithm" };
         format!("{what} at {}", values.join(", "))
-    }
-
-    fn settle(&self, problem: &Problem, rows: std::ops::Range<usize>, bad: bool) -> Option<Status> {
-        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
-        if bad {
-            Some(Status::BadDomain)
-        } else if rows.len() < self.model.len() {
-            Some(Status::TooFewPoints)
-        } else if constant(&problem.response[rows.clone()])
-            || problem.inputs.iter().all(|input| constant(&input[rows.clone()]))
-        {
-            Some(Status::Degenerate)
-        } else {
-            None
-        }
     }
 
     fn centre(&self, problem: &mut Problem, rows: std::ops::Range<usize>) {

@@ -99,6 +99,20 @@ impl Problem<'_> {
         self.offsets[curve]..self.offsets[curve + 1]
     }
 
+    /// Why rows that would make a curve cannot be fitted, if so.
+    pub fn unfittable(&self, rows: std::ops::Range<usize>) -> Option<Status> {
+        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
+        if rows.len() < self.model.len() {
+            Some(Status::TooFewPoints)
+        } else if constant(&self.response[rows.clone()])
+            || self.inputs.iter().all(|input| constant(&input[rows.clone()]))
+        {
+            Some(Status::Degenerate)
+        } else {
+            None
+        }
+    }
+
     /// Points used of a curve.
     pub fn points(&self, curve: usize) -> usize {
         self.offsets[curve + 1] - self.offsets[curve]

@@ -4,7 +4,7 @@
 //! answers of some curves to judge by. In a run the stages overlap; here each waits for the one before. The input is read
 //! twice, once for the time of reading and once in loads that bound the memory.
 
-use super::columns::Columns;
+use super::columns::{Beyond, Columns};
 use super::{Fit, Report, Request, Tally, WAITING_THREADS, search, verified};
 use crate::error::{Error, Result};
 use crate::fit::Proposals;
@@ -151,7 +151,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn open(request: &'a Request, fit: &'a Fit, schema: &KeySchema) -> Result<Line<'a>> {
-        let columns = Columns::new(&request.fits, request.extras);
+        let columns = Columns::new(&request.fits, &request.extras);
         let writer = Writer::create(&request.out, schema, columns.announced())?;
         Ok(Line {
             fit,
@@ -188,20 +188,20 @@ impl<'a> Line<'a> {
         time(&mut again, || verdicts(&answers));
         self.stages.refine += judged.saturating_sub(again);
         self.stages.judge += judged.min(again);
-        // Brute force fits the law that was searched, so its answers are sampled before they are spelled.
-        for (batch, verdict) in batches.iter().zip(&verdict) {
-            let sample = Sample::of(self.most, self.curves, batch, std::slice::from_ref(verdict));
+        let searched = verdict;
+        let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
+            Some(spelling) => searched.iter().map(|searched| spelling.spell(searched)).collect(),
+            None => searched.clone(),
+        });
+        for ((batch, verdict), searched) in batches.iter().zip(&verdict).zip(&searched) {
+            let sample = Sample::of(self.most, self.curves, batch, &[(verdict, searched)]);
             self.sample.merge(self.most, sample);
             self.curves += batch.curves.len() as u64;
         }
-        let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
-            Some(spelling) => verdict.iter().map(|verdict| spelling.spell(verdict)).collect(),
-            None => verdict,
-        });
         time(&mut self.stages.write, || {
             let fits = std::slice::from_ref(self.fit);
             for (batch, verdict) in batches.iter().zip(&verdict) {
-                let values = self.columns.fill(fits, std::slice::from_ref(verdict));
+                let values = self.columns.fill(fits, std::slice::from_ref(verdict), &Beyond::default());
                 self.writer.write(&batch.keys, 1, &values)?;
             }
             Ok::<(), Error>(())

@@ -13,4 +13,6 @@ mod language;
 mod nist;
 mod properties;
 mod published;
+mod tournament;
+mod uncertainty;
 mod verify;
