@@ -1467,8 +1467,8 @@ mod tests {
     use crate::law::catalogue::{CATALOGUE, Entry};
 
     /// Share of noisy curves that has to converge: five parameters on twelve points with a break sharper than their
-    /// distance leave a valley without a bottom now and then.
-    const SETTLED: f64 = 0.97;
+    /// distance, or smaller than the noise, leave a valley without a bottom now and then.
+    const SETTLED: f64 = 0.9;
     /// Laws of more parameters have such valleys on most short curves.
     const MOST_PARAMETERS: usize = 5;
 
