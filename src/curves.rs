@@ -20,6 +20,14 @@ impl CurveBatch {
         self.len() == 0
     }
 
+    /// Consecutive curves.
+    pub fn slice(&self, curves: std::ops::Range<usize>) -> CurveBatch {
+        let rows = self.offsets[curves.start]..self.offsets[curves.end];
+        let offsets = self.offsets[curves.start..=curves.end].iter().map(|offset| offset - rows.start);
+        let columns = self.columns.iter().map(|column| column[rows.clone()].to_vec());
+        CurveBatch { offsets: offsets.collect(), columns: columns.collect() }
+    }
+
     /// How many rows there are in all curves together.
     pub fn rows(&self) -> usize {
         self.offsets[self.len()]

@@ -10,7 +10,8 @@ use typical::Typical;
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
 use crate::evaluate::reference::{Precision, Reference};
-use crate::law::{Law, catalogue::Entry};
+use crate::law::catalogue::Entry;
+use crate::law::{Law, Mapping};
 use crate::random::Stream;
 use rayon::prelude::*;
 
@@ -107,6 +108,22 @@ impl Draw {
 }
 
 impl Sweep {
+    /// A catalogue law under typical parameters, its inputs, under their own names, over four decades, the response `y`.
+    pub fn typical(entry: &'static Entry, points: (usize, usize), noise: Noise, seed: u64) -> Sweep {
+        let inputs: Vec<String> = entry.inputs.iter().map(|input| input.to_string()).collect();
+        let columns = [inputs.clone(), vec!["y".to_string()]].concat();
+        let law =
+            Law::bind(entry.name, &columns, Mapping { x: &inputs, y: Some("y") }).expect("an entry binds: a test");
+        Sweep {
+            axes: columns.iter().map(|column| (column != "y").then_some(Axis::four_decades(entry))).collect(),
+            draws: vec![Draw::Typical; law.parameters.len()],
+            points,
+            noise,
+            seed,
+            law,
+        }
+    }
+
     /// Curves `first..first + count`.
     ///
     /// # Errors
@@ -228,7 +245,7 @@ struct Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::law::Mapping;
+    use crate::law::catalogue::CATALOGUE;
 
     fn sweep() -> Sweep {
         let columns = ["x", "y"].map(String::from);
@@ -273,6 +290,36 @@ mod tests {
         let n = curves.rows() as f64;
         assert!(((squares / n).sqrt() / 0.02 - 1.0).abs() < 5.0 / (2.0 * n).sqrt());
         assert!(truth[1].iter().all(|a| (5.0..15.0).contains(a)) && truth[2].iter().all(|a| (0.1..0.6).contains(a)));
+    }
+
+    #[test]
+    fn typical_parameters_make_every_law_vary_within_reason() {
+        for entry in CATALOGUE {
+            let Generated { curves, truth } =
+                Sweep::typical(entry, (32, 32), Noise::Log(0.0), 5).batch(0, 200).unwrap();
+            let y = &curves.columns[entry.inputs.len()];
+            assert!(y.iter().all(|y| y.is_finite() && *y >= 0.0), "{}", entry.name);
+            let varies = |curve: usize| {
+                let own = &y[curves.offsets[curve]..curves.offsets[curve + 1]];
+                let (low, high) = own.iter().fold((f64::INFINITY, 0.0f64), |(l, h), &y| (l.min(y), h.max(y)));
+                high > 1.001 * low
+            };
+            let varied = (0..200).filter(|&curve| varies(curve)).count();
+            assert!(varied >= 190, "{}: {varied} of 200 curves vary by more than a thousandth", entry.name);
+            for (j, parameter) in entry.parameters.iter().enumerate() {
+                let drawn = &truth[j];
+                assert!(drawn.iter().any(|&value| value != drawn[0]), "{} {}", entry.name, parameter.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_given_stays_and_the_others_are_drawn() {
+        let recipe = Sweep { draws: vec![Draw::Typical, Draw::Fixed(7.0), Draw::Typical], ..sweep() };
+        let Generated { truth, .. } = recipe.batch(0, 50).unwrap();
+        assert!(truth[1].iter().all(|&value| value == 7.0));
+        assert!(truth[0].iter().all(|floor| (0.1..3.0).contains(floor)));
+        assert!(truth[2].iter().all(|alpha| (0.05..2.0).contains(alpha)));
     }
 
     #[test]

@@ -52,7 +52,7 @@
 //! let request = Request {
 //!     source,
 //!     selection: Selection { keys: vec!["run".into()], numbers, filter: None },
-//!     fits: vec![Fit { plan, device: Device::cpu() }],
+//!     fits: vec![Fit { plan: plan.into(), spelling: None, device: Device::cpu() }],
 //!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
 //!     verify: 0,

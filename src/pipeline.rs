@@ -10,12 +10,14 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
-pub use columns::{Extras, parameter_column};
+pub use columns::{Extras, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
 
-use columns::Columns;
+use columns::{Beyond, Columns};
 
+use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
+use crate::fit::above;
 use crate::fit::cpu::Cpu;
 use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{NamedControl, Packed, Plan, Weighting};
@@ -23,8 +25,11 @@ use crate::fit::problem::Problem;
 use crate::fit::spell::Spelling;
 use crate::fit::{Backend, Proposals, Status};
 use crate::law::Law;
-use crate::table::{self, Batch, Counts, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
-use crate::verify::{Sample, Verification, verify};
+use crate::law::catalogue::CATALOGUE;
+use crate::statistics::bootstrap::{Replicates, resample};
+use crate::statistics::selection::{Contestant, Criterion, Score, criterion_scores, divide, holdout_scores, rank};
+use crate::table::{self, Batch, Counts, KeySchema, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
+use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
@@ -53,6 +58,32 @@ pub struct Request {
     pub threads: usize,
     /// Set from outside, ends the run with [`Error::Interrupted`] within a fraction of a second.
     pub interrupted: Arc<AtomicBool>,
+}
+
+/// Parameters of replicates in memory at a time, for each batch in flight: 8 MiB.
+const DRAWS: usize = 1 << 20;
+
+impl Request {
+    /// How many curves of a batch are fitted together: all of them, but few where each has many replicates.
+    fn curves_at_once(&self) -> usize {
+        let Some(resampling) = &self.extras.resampling else { return usize::MAX };
+        let parameters: usize = self.fits.iter().map(|fit| fit.plan.model.len()).sum();
+        (DRAWS / (parameters * resampling.bootstrap.replicates as usize)).max(1)
+    }
+
+    /// The laws as a tournament sees them.
+    fn contestants(&self) -> Vec<Contestant> {
+        let contestant = |fit: &Fit| {
+            let law = fit.law();
+            let place = CATALOGUE.iter().position(|entry| law.entry.is_some_and(|own| own.name == entry.name));
+            Contestant {
+                family: law.family().to_string(),
+                parameters: fit.plan.model.len(),
+                place: place.unwrap_or(CATALOGUE.len()),
+            }
+        };
+        self.fits.iter().map(contestant).collect()
+    }
 }
 
 /// A law and the device that searches for it.
@@ -166,7 +197,39 @@ pub struct Run {
     request: Arc<Request>,
     columns: Arc<Columns>,
     reader: Reader,
-    writer: Writer,
+    writers: Writers,
+}
+
+/// The table of fits, and that of draws where it is asked for.
+struct Writers {
+    fits: Writer,
+    draws: Option<Writer>,
+}
+
+impl Writers {
+    fn create(request: &Request, columns: &Columns, keys: &KeySchema) -> Result<Writers> {
+        let draws = request.extras.resampling.as_ref().and_then(|resampling| resampling.draws.as_deref());
+        Ok(Writers {
+            fits: Writer::create(&request.out, keys, columns.announced())?,
+            draws: draws.map(|path| Writer::create(path, keys, &columns.announced_draws())).transpose()?,
+        })
+    }
+
+    fn write(&mut self, request: &Request, fitted: &Fitted) -> Result<()> {
+        self.fits.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+        if let (Some(draws), Some(resampling)) = (&mut self.draws, &request.extras.resampling) {
+            let rows = request.fits.len() * resampling.bootstrap.replicates as usize;
+            draws.write(&fitted.keys, rows, &fitted.draws)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, metadata: &[(String, String)]) -> Result<()> {
+        if let Some(draws) = self.draws {
+            draws.finish(metadata)?;
+        }
+        self.fits.finish(metadata)
+    }
 }
 
 impl Run {
@@ -176,11 +239,13 @@ impl Run {
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
     /// be written.
     pub fn open(request: Request) -> Result<Run> {
-        let columns = Columns::new(&request.fits, request.extras);
+        let columns = Columns::new(&request.fits, &request.extras);
         let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
-        let reader = table::read(&request.source, &request.selection, &options)?;
-        let writer = Writer::create(&request.out, reader.key_schema(), columns.announced())?;
-        Ok(Run { request: Arc::new(request), columns: Arc::new(columns), reader, writer })
+        let cluster = request.extras.resampling.iter().flat_map(|resampling| resampling.cluster.clone());
+        let labels: Vec<String> = cluster.collect();
+        let reader = table::read_with_labels(&request.source, &request.selection, &labels, &options)?;
+        let writers = Writers::create(&request, &columns, reader.key_schema())?;
+        Ok(Run { request: Arc::new(request), columns: Arc::new(columns), reader, writers })
     }
 
     /// Reads, fits and writes; `watch` hears of every batch written.
@@ -189,7 +254,7 @@ impl Run {
     /// As [`run`].
     pub fn finish(self, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
         let start = Instant::now();
-        let Run { request, columns, reader, mut writer } = self;
+        let Run { request, columns, reader, mut writers } = self;
         let schema = reader.key_schema().clone();
         let mut report = Report::new(&request, &columns);
         let mut line = Line::start(reader, &request, &columns)?;
@@ -197,20 +262,20 @@ impl Run {
             match line.next()? {
                 Event::Fitted(mut fitted) => {
                     let started = Instant::now();
-                    writer.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+                    writers.write(&request, &fitted)?;
                     report.take(&mut fitted);
                     report.stages.write += started.elapsed();
                     watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
                 }
                 Event::Restarted => {
-                    writer = Writer::create(&request.out, &schema, columns.announced())?;
+                    writers = Writers::create(&request, &columns, &schema)?;
                     report = Report::new(&request, &columns);
                 }
                 Event::End(end) => {
                     report.end(end);
                     report.verifications = verified(&request, &report.sample)?;
                     let started = Instant::now();
-                    writer.finish(&report.metadata())?;
+                    writers.finish(&report.metadata())?;
                     report.stages.write += started.elapsed();
                     report.seconds = start.elapsed().as_secs_f64();
                     return Ok(report);
@@ -225,6 +290,8 @@ struct Fitted {
     index: u64,
     keys: Keys,
     values: Vec<Values>,
+    /// The rows of the table of draws; empty where there is none.
+    draws: Vec<Values>,
     /// One per law.
     tallies: Vec<Tally>,
     /// Curves of the batch that may be verified at the end.
@@ -395,10 +462,12 @@ impl Feeder {
                     self.say(Message::Restarted(index));
                 }
                 Some(table::Event::Batch(batch)) => {
-                    let first = curves;
-                    curves += batch.curves.len() as u64;
-                    self.spawn(index, first, batch, reader.counts());
-                    index += 1;
+                    for part in batch.split(self.request.curves_at_once()) {
+                        let first = curves;
+                        curves += part.curves.len() as u64;
+                        self.spawn(index, first, part, reader.counts());
+                        index += 1;
+                    }
                 }
             }
         }
@@ -415,10 +484,11 @@ impl Feeder {
                 return;
             }
             let message = match catch_unwind(AssertUnwindSafe(|| fit(&request, &columns, first, &batch))) {
-                Ok(Ok(Fits { values, tallies, sample, stages })) => Message::Fitted(Box::new(Fitted {
+                Ok(Ok(Fits { values, draws, tallies, sample, stages })) => Message::Fitted(Box::new(Fitted {
                     index,
                     keys: batch.keys,
                     values,
+                    draws,
                     tallies,
                     sample,
                     counts,
@@ -443,50 +513,151 @@ impl Feeder {
 /// What comes of one batch.
 struct Fits {
     values: Vec<Values>,
+    draws: Vec<Values>,
     tallies: Vec<Tally>,
     sample: Sample,
     stages: Stages,
 }
 
-/// Pack, search and judge: every law on one batch, whose first curve has index `first` in the run.
+/// What was searched: laws of one family share it.
+struct Searched<'a> {
+    plan: &'a Arc<Plan>,
+    packed: Packed<'a>,
+    verdicts: Verdicts,
+    /// For each law of the request that is a spelling of this one; empty where nothing is resampled.
+    replicates: Vec<Replicates>,
+    /// Empty where nothing is held out.
+    held_out: Vec<Score>,
+}
+
+/// Pack, search, judge and resample: every law on one batch, whose first curve has index `first` in the run.
 fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Result<Fits> {
     let mut stages = Stages::default();
-    let mut verdicts = Vec::with_capacity(request.fits.len());
+    let held_out = holdout(request, batch);
+    let mut searches = Vec::with_capacity(request.fits.len());
     let mut tallies = Vec::with_capacity(request.fits.len());
-    // What was searched so far: laws of one family share it.
-    let mut searched: Vec<(&Arc<Plan>, Packed, Verdicts)> = Vec::new();
-    for Fit { plan, spelling, device } in &request.fits {
-        let known = searched.iter().position(|(known, ..)| Arc::ptr_eq(known, plan));
+    let mut verdicts = Vec::with_capacity(request.fits.len());
+    let mut beyond = Beyond::default();
+    let mut scores = Vec::new();
+    let mut searched: Vec<Searched> = Vec::new();
+    for Fit { plan, spelling, .. } in &request.fits {
+        let known = searched.iter().position(|known| Arc::ptr_eq(known.plan, plan));
         let at = match known {
             Some(at) => at,
             None => {
-                let started = Instant::now();
-                let mut packed = plan.pack(&batch.curves);
-                stages.pack += started.elapsed();
-                let started = Instant::now();
-                let proposals = search(device, &mut packed.problem)?;
-                stages.search += started.elapsed();
-                let started = Instant::now();
-                // With known standard deviations the scatter of the residuals does not scale the errors.
-                let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
-                let verdict = judge(&packed.problem, &proposals, unit_weights);
-                stages.judge += started.elapsed();
-                searched.push((plan, packed, verdict));
+                searched.push(search_and_judge(request, plan, first, batch, held_out.as_ref(), &mut stages)?);
                 searched.len() - 1
             }
         };
-        let (_, packed, found) = &searched[at];
+        let known = &mut searched[at];
         let started = Instant::now();
-        let verdict = spelling.as_ref().map_or_else(|| found.clone(), |spelling| spelling.spell(found));
+        let verdict =
+            spelling.as_ref().map_or_else(|| known.verdicts.clone(), |spelling| spelling.spell(&known.verdicts));
         stages.judge += started.elapsed();
-        tallies.push(Tally::of(packed, &verdict, &batch.keys));
+        let mut tally = Tally::of(&known.packed, &verdict, &batch.keys);
+        if let Some(resampling) = &request.extras.resampling {
+            let own = known.replicates.remove(0);
+            tally.resampled(&verdict, &own, resampling.bootstrap.replicates);
+            beyond.replicates.push(own);
+        }
+        match request.extras.select {
+            Some(Criterion::Holdout { .. }) => {
+                tally.held_out(&verdict, &known.held_out);
+                beyond.held_out.push(known.held_out.clone());
+            }
+            Some(criterion) => scores.push(criterion_scores(criterion, &known.packed, &verdict)),
+            None => {}
+        }
+        tallies.push(tally);
         verdicts.push(verdict);
+        searches.push(at);
+    }
+    if let Some(criterion) = request.extras.select {
+        let scores = if held_out.is_some() { &beyond.held_out } else { &scores };
+        let ranking = rank(criterion, &request.contestants(), scores);
+        for (law, tally) in tallies.iter_mut().enumerate() {
+            tally.ranked(ranking.best.iter().skip(law).step_by(request.fits.len()), ranking.incomparable);
+        }
+        beyond.ranking = Some(ranking);
     }
     let started = Instant::now();
-    let values = columns.fill(&request.fits, &verdicts);
+    let values = columns.fill(&request.fits, &verdicts, &beyond);
+    let draws = match &request.extras.resampling {
+        Some(Resampling { bootstrap, draws: Some(_), .. }) => {
+            columns.fill_draws(&request.fits, &beyond.replicates, bootstrap.replicates as usize)
+        }
+        _ => Vec::new(),
+    };
     stages.write += started.elapsed();
-    let sample = Sample::of(request.verify, first, batch, &verdicts);
-    Ok(Fits { values, tallies, sample, stages })
+    let pairs: Vec<_> =
+        verdicts.iter().zip(searches).map(|(own, at): (_, usize)| (own, &searched[at].verdicts)).collect();
+    let sample = Sample::of(request.verify, first, batch, &pairs);
+    Ok(Fits { values, draws, tallies, sample, stages })
+}
+
+/// One law on one batch: the fits, and what was asked beyond them.
+fn search_and_judge<'a>(
+    request: &'a Request,
+    plan: &'a Arc<Plan>,
+    first: u64,
+    batch: &Batch,
+    held_out: Option<&[CurveBatch; 2]>,
+    stages: &mut Stages,
+) -> Result<Searched<'a>> {
+    let sharing = || request.fits.iter().filter(|fit| Arc::ptr_eq(&fit.plan, plan));
+    let device = &sharing().next().expect("the plan is one of the request's").device;
+    // With known standard deviations the scatter of the residuals does not scale the errors.
+    let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
+    let mut fit = |curves: &CurveBatch| -> Result<(Packed<'a>, Verdicts)> {
+        let started = Instant::now();
+        let mut packed = plan.pack(curves);
+        stages.pack += started.elapsed();
+        let started = Instant::now();
+        let proposals = search(&*device.backend, &mut packed.problem)?;
+        stages.search += started.elapsed();
+        let started = Instant::now();
+        let verdicts = judge(&packed.problem, &proposals, unit_weights);
+        stages.judge += started.elapsed();
+        Ok((packed, verdicts))
+    };
+    let (packed, verdicts) = fit(&batch.curves)?;
+    let scores = match held_out {
+        Some([smaller, largest]) => holdout_scores(&plan.pack(largest), &fit(smaller)?.1),
+        None => Vec::new(),
+    };
+    let started = Instant::now();
+    let replicates = match &request.extras.resampling {
+        Some(Resampling { bootstrap, .. }) => {
+            let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
+            let propose = |problem: &mut Problem| search(&*device.backend, problem);
+            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, &propose)?
+        }
+        None => Vec::new(),
+    };
+    stages.resample += started.elapsed();
+    Ok(Searched { plan, packed, verdicts, replicates, held_out: scores })
+}
+
+/// The batch without and with only the points that are held out, where any are.
+fn holdout(request: &Request, batch: &Batch) -> Option<[CurveBatch; 2]> {
+    let Some(Criterion::Holdout { fraction }) = request.extras.select else { return None };
+    let numbers = &request.selection.numbers;
+    let places = |names: &mut dyn Iterator<Item = &str>| {
+        let mut places: Vec<usize> = names.filter_map(|name| numbers.iter().position(|n| n == name)).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    };
+    let laws = || request.fits.iter().map(|fit| &fit.plan.law);
+    let scale = places(&mut laws().flat_map(|law| law.inputs()));
+    let mut needed = places(&mut laws().flat_map(|law| law.columns.iter().map(String::as_str)));
+    let (weight, extra) = match request.fits[0].plan.weighting {
+        Weighting::Even => (None, None),
+        Weighting::Weight(column) => (Some(column), Some(column)),
+        Weighting::Sigma(column) => (None, Some(column)),
+    };
+    needed.extend(extra);
+    Some(divide(&batch.curves, &scale, &needed, weight, fraction))
 }
 
 /// Fits the sample again by brute force, on as many threads as the fits had.
@@ -494,19 +665,30 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     if request.verify == 0 {
         return Ok(Vec::new());
     }
-    let plans: Vec<&Plan> = request.fits.iter().map(|fit| fit.plan.as_ref()).collect();
+    let fits: Vec<verify::Fitted> =
+        request.fits.iter().map(|fit| verify::Fitted { law: fit.law(), plan: &fit.plan }).collect();
     let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
     let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
-    pool.install(|| verify(&plans, &request.selection.numbers, sample, &request.interrupted))
+    pool.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
-/// carry) the CPU searches.
-fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
-    let proposals = device.backend.propose(problem)?;
+/// carry) the CPU searches; to a device's proposals for a law that is searched above its floor it adds its own.
+///
+/// # Errors
+/// What the device refuses.
+pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals> {
+    let mut proposals = backend.propose(problem)?;
+    if backend.is_host() {
+        return Ok(proposals);
+    }
+    let parameters = problem.model.len();
+    if let Some(above) = &problem.model.above {
+        proposals = joined(&proposals, &above::propose(problem, above), parameters);
+    }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
-    if device.name == "cpu" || !left.contains(&true) {
+    if !left.contains(&true) {
         return Ok(proposals);
     }
     let known = problem.status.clone();
@@ -516,7 +698,7 @@ fn search(device: &Device, problem: &mut Problem) -> Result<Proposals> {
     }
     let more = Cpu.propose(problem);
     problem.status = known;
-    Ok(joined(&proposals, &more?, problem.model.len()))
+    Ok(joined(&proposals, &more?, parameters))
 }
 
 /// Both sets of proposals, curve by curve.

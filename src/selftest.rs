@@ -5,7 +5,7 @@
 //! operators and the catalogue, so that nothing new escapes it.
 
 mod bound;
-mod curves;
+pub(crate) mod curves;
 pub mod laws;
 pub mod operators;
 

@@ -5,10 +5,8 @@
 //! learning curves.
 
 use crate::error::{Error, Result, nearest};
-use crate::fit::model::Model;
 use crate::fit::{Loss, Objective, Space};
 use crate::generate::{Axis, Draw, Noise, Sweep};
-use crate::law::role::{Range, Role, Spacing};
 use crate::law::{Law, Mapping, catalogue};
 
 /// What is generated, and how it is fitted.
@@ -36,16 +34,13 @@ pub struct Workload {
 
 /// The workloads that have names of their own.
 pub const NAMES: [&str; 3] = ["W1", "W3", "W7"];
-/// Range of every input of a catalogue law: four decades, away from 1, where log x vanishes.
-const DECADES: Axis = Axis { low: 1e2, high: 1e6, cells: None };
-const FLOOR: Draw = Draw::Uniform(1.5, 2.5);
-const AMPLITUDE: Draw = Draw::Uniform(5.0, 15.0);
-/// Exponents that scaling laws show.
-const EXPONENT: (f64, f64) = (0.1, 0.6);
-const USUAL_NOISE: Noise = Noise::Log(0.005);
-const USUAL_CURVES: u64 = 100_000;
-
-const SQUARES: Objective = Objective { space: Space::Log, loss: Loss::Squares };
+/// The laws that figures are told for, and their parameters, in the catalogue's order.
+const TOLD: [(&str, &[Draw]); 2] = [
+    ("power", &[Draw::Uniform(5.0, 15.0), Draw::Uniform(-0.6, -0.1)]),
+    ("saturating_power", &[Draw::Uniform(1.5, 2.5), Draw::Uniform(5.0, 15.0), Draw::Uniform(0.1, 0.6)]),
+];
+/// Their input.
+const TOLD_RANGE: Axis = Axis { low: 1e2, high: 1e6, cells: None };
 
 impl Workload {
     /// One of [`NAMES`], case ignored.
@@ -64,8 +59,8 @@ impl Workload {
         }
     }
 
-    /// 100,000 curves of 32 points with 0.5% noise under a catalogue law, in log space: exponents from 0.1 to 0.6, floors
-    /// about 2, amplitudes about 10, other parameters from the middle third of their default box.
+    /// 100,000 curves of 32 points with 0.5% noise under a catalogue law, in log space. `power` and `saturating_power` have the
+    /// ranges that figures are told for; the other laws' parameters are drawn as their roles suggest.
     ///
     /// # Errors
     /// [`Error::Usage`] where the name is not in the catalogue: the ranges of a formula's parameters cannot be guessed.
@@ -78,21 +73,20 @@ impl Workload {
                  `sweepfit generate` and give it: sweepfit bench FILE --law …)"
             )));
         };
-        let x: Vec<(String, Axis)> = entry.inputs.iter().map(|input| (input.to_string(), DECADES)).collect();
-        let mut workload = Workload {
+        let told = TOLD.iter().find(|(law, _)| *law == entry.name).map(|(_, draws)| *draws);
+        let range = if told.is_some() { TOLD_RANGE } else { Axis::four_decades(entry) };
+        let draw = |j: usize| told.map_or(Draw::Typical, |draws| draws[j]);
+        Ok(Workload {
             name: entry.name.into(),
             law: entry.name.into(),
-            x,
+            x: entry.inputs.iter().map(|input| (input.to_string(), range)).collect(),
             y: "y".into(),
-            parameters: Vec::new(),
+            parameters: entry.parameters.iter().enumerate().map(|(j, own)| (own.name.to_string(), draw(j))).collect(),
             points: (32, 32),
-            noise: USUAL_NOISE,
-            objective: SQUARES,
-            curves: USUAL_CURVES,
-        };
-        let law = workload.bind()?;
-        workload.parameters = law.parameters.iter().cloned().zip(typical(&law)?).collect();
-        Ok(workload)
+            noise: Noise::Log(0.005),
+            objective: Objective { space: Space::Log, loss: Loss::Squares },
+            curves: 100_000,
+        })
     }
 
     /// Gives the noise another size, where one is given: of the kind that the workload has, except that under a law it is
@@ -172,54 +166,6 @@ fn robust_chinchilla() -> Workload {
         objective: Objective { space: Space::Log, loss: Loss::Huber { delta: 1e-3 } },
         curves: 200,
     }
-}
-
-/// A draw for every parameter of a law whose inputs all lie in [`DECADES`].
-fn typical(law: &Law) -> Result<Vec<Draw>> {
-    let none = vec![None; law.parameters.len()];
-    let model = Model::compile(law, Space::Log, &none, &vec![false; law.parameters.len()]);
-    // The two smallest of 32 values that are spread geometrically.
-    let second = DECADES.low * (DECADES.high / DECADES.low).powf(1.0 / 31.0);
-    let draw = |j: usize| {
-        if model.floor == Some(j) {
-            return Ok(FLOOR);
-        }
-        let role = model.roles[j];
-        match role {
-            Role::Decay => return Ok(Draw::Uniform(EXPONENT.0, EXPONENT.1)),
-            Role::Exponent => return Ok(Draw::Uniform(-EXPONENT.1, -EXPONENT.0)),
-            _ if model.amplitudes.contains(&j) || role == Role::Free => return Ok(AMPLITUDE),
-            _ => {}
-        }
-        let value = |id, x: f64| model.raw.evaluate(id, &vec![x; law.columns.len()], &[]);
-        let ends = role.subject().map(|id| [DECADES.low, second, DECADES.high].map(|x| value(id, x)));
-        let [a, b, c] = ends.unwrap_or([0.0; 3]);
-        let range = Range { lowest: a.min(c), highest: a.max(c), first_gap: (b - a).abs() };
-        let across = range.highest - range.lowest;
-        match role {
-            // A decay that the data see, and that does not underflow within them.
-            Role::Rate(_) => return Ok(Draw::LogUniform(1.0 / across, 20.0 / across)),
-            Role::SignedRate(_) => return Ok(Draw::Uniform(-20.0 / across, -1.0 / across)),
-            Role::TimeScale(_) => return Ok(Draw::LogUniform(across / 20.0, across)),
-            // A shift beyond the data bends nothing.
-            Role::Shift(_) => return Ok(Draw::Uniform(0.0, range.lowest)),
-            _ => {}
-        }
-        match role.span(range).map(|span| (span, (span.high - span.low) / 3.0)) {
-            Some((span, _)) if span.spacing == Spacing::Geometric => {
-                let ratio = (span.high / span.low).powf(1.0 / 3.0);
-                Ok(Draw::LogUniform(span.low * ratio, span.high / ratio))
-            }
-            Some((span, third)) => Ok(Draw::Uniform(span.low + third, span.high - third)),
-            None => Err(Error::Usage(format!(
-                "law {}: no typical value is known of {}: write a sweep with `sweepfit generate`",
-                law.name, law.parameters[j]
-            ))),
-        }
-    };
-    (0..law.parameters.len())
-        .map(|j| draw(model.free.iter().position(|&free| free == j).expect("none is fixed")))
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ mod commands;
 mod nist;
 #[path = "gpu/proposals.rs"]
 mod proposals;
+#[path = "support/recovery.rs"]
+mod recovery;
+#[path = "gpu/recovery.rs"]
+mod recovery_of_laws;
 #[path = "gpu/selftest.rs"]
 mod selftest;
 #[path = "support/mod.rs"]
@@ -45,11 +49,15 @@ fn main() {
         ("noisy_curves_are_proposed_their_optimum", proposals::noisy_curves_are_proposed_their_optimum),
         ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
         ("judged_answers_are_those_of_the_cpu", proposals::judged_answers_are_those_of_the_cpu),
+        ("every_law_recovers_its_own_parameters", recovery_of_laws::every_law_recovers_its_own_parameters),
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
-        ("a_bench_measures_both_devices_by_one_reference", commands::a_bench_measures_both_devices_by_one_reference),
+        (
+            "a_bench_measures_both_devices_and_verifies_their_answers",
+            commands::a_bench_measures_both_devices_and_verifies_their_answers,
+        ),
         ("a_shifted_parameter_is_found_out", commands::a_shifted_parameter_is_found_out),
         ("certified_values_are_reached_from_both_starts", nist::certified_values_are_reached_from_both_starts),
         (

@@ -126,7 +126,7 @@ impl Allocate {
         };
         let fits = Fits::open(path)?;
         if !self.no_intervals && self.draws.is_none() {
-            decision::require_covariance(&fits, path, "leave the intervals out with --no-intervals")?;
+            decision::require_covariance(&fits, path, decision::REPAIR)?;
         }
         let laws = self.allocators(&fits)?;
         let pool = self.output.pool()?;

@@ -43,7 +43,7 @@ Examples:
 ///
 /// Generates its workload, or takes a file. `whole` is a run from file to file, the best of --repeat; read, pack, search,
 /// refine, judge and write are the stages measured alone, one after the other, each on all threads; `fits/s` counts pack
-/// to judge. Answers are held against a dense search in f64 that also starts from the truth, where it is known.
+/// to judge. Some random answers are held against a brute-force search in f64.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES, after_help = "Examples: see --help")]
 pub struct Bench {
@@ -79,8 +79,7 @@ pub struct Bench {
     /// `squares` or `huber:DELTA` [default: squares]
     #[arg(long, value_name = "LOSS", value_parser = loss, help_heading = "What is measured")]
     loss: Option<Loss>,
-    /// Search a parameter from these values only, as programs without a search do; the reference knows nothing of it.
-    /// Repeatable
+    /// Search a parameter from these values only, as programs without a search do. Repeatable
     #[arg(long, value_name = "P=V[,V…]", value_parser = start, help_heading = "What is measured")]
     start: Vec<NamedControl>,
     /// The response of FILE
@@ -111,6 +110,9 @@ pub struct Bench {
           help_heading = "Where it runs")]
     repeat: u32,
 
+    /// Random curves of every run to fit again by brute force, which tells how many answers are the global optimum
+    #[arg(long, value_name = "K", default_value_t = 50, help_heading = "What comes out")]
+    verify: usize,
     /// Print JSON instead of a table
     #[arg(long, help_heading = "What comes out")]
     json: bool,
@@ -180,7 +182,13 @@ impl Bench {
     }
 
     fn measure(&self) -> measure::Settings {
-        measure::Settings { repeat: self.repeat, seed: self.seed, start: self.start.clone(), quiet: self.quiet }
+        measure::Settings {
+            repeat: self.repeat,
+            seed: self.seed,
+            start: self.start.clone(),
+            verify: self.verify,
+            quiet: self.quiet,
+        }
     }
 
     fn threads(&self) -> Vec<usize> {

@@ -85,8 +85,12 @@ pub fn law_names(fits: &Fits, last: &str) -> Vec<Arc<str>> {
     fits.laws.iter().map(|law| law.law.name.as_str()).chain([last]).map(Arc::from).collect()
 }
 
+/// What to do where covariances are missing.
+pub const REPAIR: &str =
+    "fit the sweep with --covariance, give --draws, or leave the intervals out with --no-intervals";
+
 /// Standard errors alone do not say how errors of parameters go together; only a single one needs no covariance.
-pub fn require_covariance(fits: &Fits, path: &str, otherwise: &str) -> Result<()> {
+pub fn require_covariance(fits: &Fits, path: &str, repair: &str) -> Result<()> {
     let several = |law: &&sweepfit::statistics::fits::FittedLaw| {
         let fixed = law.controls.iter().filter(|control| control.control.fixed.is_some()).count();
         law.law.parameters.len() - fixed > 1
@@ -95,8 +99,8 @@ pub fn require_covariance(fits: &Fits, path: &str, otherwise: &str) -> Result<()
         Some(law) if !fits.has_covariance => Err(Error::Input {
             file: path.into(),
             message: format!(
-                "has no column \"covariance\", without which the parameters of {} give no interval: fit the sweep with \
-                 --covariance, give --draws, or {otherwise}",
+                "has no column \"covariance\", without which nobody knows how the errors of the parameters of {} go together: \
+                 {repair}",
                 law.law.name
             ),
         }),

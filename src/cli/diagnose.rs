@@ -22,11 +22,12 @@ Examples:
 
 Columns for one input: the keys, points, left_out, shape (power, logarithmic, exponential,
 saturating_power, saturating_exponential, broken_power or cannot_tell), words, daicc_<law>
-(AICc above the least), trend and curvature of log y in log x with their p, exponent, floor
-and elbow with _lo and _hi, exponent_after, next_doubling (relative change of y), near_floor
-(x at which y is within 10% of it), runs, runs_expected and runs_p of residual signs,
-influence (change of the exponent without influence_x, in standard errors), scatter, decades,
-reach (share of the measured range by which a forecast goes beyond it).
+(AICc above the least; a break is looked for only where simpler laws miss something), trend
+and curvature of log y in log x with their p, exponent, floor and elbow with _lo and _hi,
+exponent_after, next_doubling (relative change of y), near_floor (x at which y is within 10%
+of it), runs, runs_expected and runs_p of residual signs, influence (change of the exponent
+without influence_x, in standard errors), scatter, decades, reach (share of the measured
+range by which a forecast goes beyond it).
 
 Columns for two inputs: the keys, both inputs, the response, <input>_share (of the residual
 terms), <input>_gain (fall of the response when the input doubles), binds.";

@@ -6,7 +6,7 @@ mod report;
 
 use super::interruption;
 use clap::{Args, ValueEnum};
-use options::{bound, fixed, grid};
+use options::{bootstrap, bound, fixed, grid, select};
 pub(super) use options::{loss, start};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,9 @@ use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
-use sweepfit::pipeline::{self, Extras, Request};
+use sweepfit::pipeline::{self, Extras, Request, Resampling};
+use sweepfit::statistics::bootstrap::{Bootstrap, Scheme};
+use sweepfit::statistics::selection::Criterion;
 use sweepfit::table::{Selection, Source};
 use sweepfit::{Error, Result};
 
@@ -105,13 +107,39 @@ pub struct Fit {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where it runs")]
     threads: Option<u16>,
 
+    /// Compare the laws on each curve: by `aicc` or `bic`, or by the error on the share FRACTION of the points at the largest
+    /// scale (inputs multiplied) after a fit to the others [FRACTION: 0.3]. Adds best, evidence and holdout_rmse
+    #[arg(long, value_name = "aicc|bic|holdout[:FRACTION]", value_parser = select, help_heading = "Which law, how sure")]
+    select: Option<Criterion>,
+    /// Standard errors: `classical` from the curvature and the scatter of the residuals, `robust` from the sandwich
+    /// estimate, which lets every point have a scatter of its own and suits the Huber loss
+    #[arg(long = "se", value_name = "HOW", value_enum, default_value_t = Errors::Classical, help_heading = "Which law, how sure")]
+    errors: Errors,
+    /// Also write <parameter>_lo and <parameter>_hi, intervals of this level: by Student's t with n - p degrees of freedom,
+    /// or with --bootstrap between percentiles [default with --bootstrap: 0.95]
+    #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "Which law, how sure")]
+    level: Option<f64>,
+    /// Fit every curve B times again: `pairs` draws rows with replacement, `fractional` weights them at random, `wild` turns
+    /// the signs of residuals, `residual` exchanges them. Adds <parameter>_lo, _hi, _boot_se, boot_fitted, boot_at_bound
+    #[arg(long, value_name = "B[:SCHEME]", value_parser = bootstrap, help_heading = "Which law, how sure")]
+    bootstrap: Option<(u32, Scheme)>,
+    /// Where each replicate starts: from a search of its own, or, faster, from the curve's best fit
+    #[arg(long, value_name = "START", value_enum, requires = "bootstrap", help_heading = "Which law, how sure")]
+    bootstrap_start: Option<BootstrapStart>,
+    /// Resample whole groups of rows with one value in this column, such as the checkpoints of one run
+    #[arg(long, value_name = "COL", requires = "bootstrap", help_heading = "Which law, how sure")]
+    cluster: Option<String>,
+    /// The seed of the replicates [default: 0]
+    #[arg(long, value_name = "S", requires = "bootstrap", help_heading = "Which law, how sure")]
+    seed: Option<u64>,
+    /// Also write the parameters of every replicate, for `predict` and `allocate`
+    #[arg(long, value_name = "FILE", requires = "bootstrap", help_heading = "Which law, how sure")]
+    draws: Option<String>,
+
     /// Fit K random curves again by a dense search in f64 that shares nothing with the fit's own, and report how far the
     /// fits were off: in the summary, the metadata and, under --strict, the exit status
     #[arg(long, value_name = "K", default_value_t = 0, hide_default_value = true, help_heading = "What comes out")]
     verify: usize,
-    /// Also write <parameter>_lo and <parameter>_hi: intervals of this level by Student's t with n - p degrees of freedom
-    #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "What comes out")]
-    level: Option<f64>,
     /// Also write the covariance of each fit's parameters, which `predict`, `allocate` and `next` need
     #[arg(long, help_heading = "What comes out")]
     covariance: bool,
@@ -129,11 +157,28 @@ pub struct Fit {
     output: String,
 }
 
+/// The level of bootstrap intervals where none is given.
+const USUAL_LEVEL: f64 = 0.95;
+
 /// Where residuals are taken, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Space {
     Log,
     Linear,
+}
+
+/// How standard errors are estimated, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Errors {
+    Classical,
+    Robust,
+}
+
+/// Where replicates start, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BootstrapStart {
+    Search,
+    Best,
 }
 
 impl From<Space> for fit::Space {
@@ -176,14 +221,17 @@ impl Fit {
             None => None,
         };
         let source = Source::open(&self.inputs)?;
-        self.refuse_overwriting(&source)?;
+        refuse_overwriting(&source, &self.output, "-o")?;
         let laws = self.bind(&source)?;
+        self.refuse_incomparable(&laws)?;
+        let resampling = self.resampling(&source)?;
         let mut said = report::names(&laws);
         said += &self.ignored(&laws);
         let numbers = self.numbers(&laws);
         let planned = self.plans(laws, &numbers)?;
         let plans: Vec<&Plan> = planned.iter().map(|(plan, _)| &**plan).collect();
-        let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source)?;
+        let times = 1.0 + self.bootstrap.map_or(0.0, |(replicates, _)| f64::from(replicates));
+        let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source, times)?;
         said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
         let fits = planned.into_iter().zip(devices.each);
         let fits = fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device });
@@ -191,7 +239,12 @@ impl Fit {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
             fits: fits.collect(),
-            extras: Extras { covariance: self.covariance, level: self.level },
+            extras: Extras {
+                covariance: self.covariance,
+                level: self.level.or(resampling.as_ref().map(|_| USUAL_LEVEL)),
+                resampling,
+                select: self.select,
+            },
             out: self.output.clone(),
             verify: self.verify,
             threads: self.threads.map_or_else(all_cores, usize::from),
@@ -236,6 +289,42 @@ impl Fit {
         Ok(laws)
     }
 
+    /// The bootstrap asked for.
+    fn resampling(&self, source: &Source) -> Result<Option<Resampling>> {
+        let Some((replicates, scheme)) = self.bootstrap else { return Ok(None) };
+        if let Some(cluster) = &self.cluster {
+            source.column(cluster)?;
+            if scheme == Scheme::Residual {
+                return Err(Error::Usage(
+                    "--cluster resamples groups of rows and --bootstrap B:residual exchanges residuals between rows: take \
+                     pairs, fractional or wild"
+                        .into(),
+                ));
+            }
+        }
+        if let Some(draws) = &self.draws {
+            if draws == "-" || *draws == self.output {
+                return Err(Error::Usage(format!("--draws {draws}: name a file of its own, as in draws.parquet")));
+            }
+            refuse_overwriting(source, draws, "--draws")?;
+        }
+        let search = self.bootstrap_start != Some(BootstrapStart::Best);
+        let bootstrap = Bootstrap { replicates, scheme, seed: self.seed.unwrap_or(0), search };
+        Ok(Some(Resampling { bootstrap, cluster: self.cluster.clone(), draws: self.draws.clone() }))
+    }
+
+    /// Scores of different quantities cannot be compared.
+    fn refuse_incomparable(&self, laws: &[Law]) -> Result<()> {
+        let first = &laws[0];
+        match laws.iter().find(|law| law.response_text != first.response_text) {
+            Some(other) if self.select.is_some() => Err(Error::Usage(format!(
+                "--select compares laws of one left side: {} has `{}` and {} has `{}`; fit them apart",
+                first.name, first.response_text, other.name, other.response_text
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The numeric columns that have to be read.
     fn numbers(&self, laws: &[Law]) -> Vec<String> {
         let mut numbers: Vec<String> = Vec::new();
@@ -259,7 +348,11 @@ impl Fit {
         };
         let objective = Objective { space: self.space.into(), loss: self.loss };
         let plan = |law, controls: &[NamedControl]| {
-            Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)
+            let mut plan = Plan::new(law, objective, controls, weighting, self.drop_bad_rows, numbers)?;
+            plan.robust_errors = self.errors == Errors::Robust;
+            // Labels are read behind the numbers.
+            plan.carry = self.cluster.as_ref().map(|_| numbers.len());
+            Ok(plan)
         };
         pipeline::Fit::plan(laws, &controls, plan)
     }
@@ -273,18 +366,18 @@ impl Fit {
         }
         format!("note: --x is ignored by {}: a formula names its columns itself\n", formulas.join(", "))
     }
+}
 
-    /// An output in the place of an input would take the sweep away.
-    fn refuse_overwriting(&self, source: &Source) -> Result<()> {
-        let Ok(out) = std::fs::canonicalize(&self.output) else { return Ok(()) };
-        let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == out);
-        match source.files().iter().find(|file| is_input(file)) {
-            Some(file) => Err(Error::Output {
-                file: file.clone(),
-                message: "is an input, too; choose another place with -o, outside the folders of the input".into(),
-            }),
-            None => Ok(()),
-        }
+/// An output in the place of an input would take the sweep away.
+fn refuse_overwriting(source: &Source, out: &str, option: &str) -> Result<()> {
+    let Ok(out) = std::fs::canonicalize(out) else { return Ok(()) };
+    let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == out);
+    match source.files().iter().find(|file| is_input(file)) {
+        Some(file) => Err(Error::Output {
+            file: file.clone(),
+            message: format!("is an input, too; choose another place with {option}, outside the folders of the input"),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -3,11 +3,14 @@
 use super::print;
 use clap::Args;
 use std::fmt::Write;
+use std::sync::Arc;
 use sweepfit::error::nearest;
 use sweepfit::fit::pack::{Plan, Weighting};
+use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{Loss, Objective, Space};
 use sweepfit::law::catalogue::{self, CATALOGUE, Entry};
 use sweepfit::law::{Law, Mapping};
+use sweepfit::pipeline;
 use sweepfit::{Error, Result};
 
 const EXAMPLE: &str = "\
@@ -61,21 +64,37 @@ fn in_full(entry: &'static Entry) -> Result<String> {
         format!("    {}", entry.meaning),
         String::new(),
         format!("formula     {}", entry.formula),
-        format!("inputs      {}", entry.inputs.join(", ")),
+        format!("inputs      {}{}", entry.inputs.join(", "), domain(entry)),
         format!("source      {}", entry.source),
-        "parameters, default box in log space, meaning".to_string(),
     ];
+    let relatives: Vec<&str> = entry.relatives().map(|other| other.name).collect();
+    if !relatives.is_empty() {
+        lines.push(format!("same curve  {}: one search serves all of them", relatives.join(", ")));
+    }
+    lines.push("parameters, default box in log space, meaning".to_string());
     for (parameter, bounds) in entry.parameters.iter().zip(&boxes) {
         lines.push(format!("    {:name_width$}  {bounds:box_width$}  {}", parameter.name, parameter.meaning));
     }
-    let columns: Vec<String> = entry.inputs.iter().map(|input| format!("COL_{input}")).collect();
     lines.push("example".to_string());
-    lines.push(format!(
-        "    sweepfit fit sweep.parquet --law {} --x {} --y COL --by KEY -o fits.parquet",
-        entry.name,
-        columns.join(",")
-    ));
+    lines.extend(example(entry).iter().map(|line| format!("    {line}")));
     Ok(lines.join("\n") + "\n")
+}
+
+/// Where the law is defined.
+fn domain(entry: &Entry) -> String {
+    match entry.above {
+        f64::NEG_INFINITY => String::new(),
+        above => format!(" (above {above})"),
+    }
+}
+
+/// Two commands that work as they stand: a synthetic sweep with known truth, and its fit.
+fn example(entry: &Entry) -> [String; 2] {
+    let Entry { name, inputs, .. } = entry;
+    [
+        format!("sweepfit generate --law {name} --curves 100 --truth truth.parquet -o sweep.parquet"),
+        format!("sweepfit fit sweep.parquet --law {name} --x {} --y y --by curve -o fits.parquet", inputs.join(",")),
+    ]
 }
 
 /// What `fit` bounds the parameters by where nothing else is said.
@@ -86,8 +105,13 @@ fn boxes(entry: &'static Entry) -> Result<Vec<String>> {
     columns.push("the response".to_string());
     let law = Law::bind(entry.name, &columns, Mapping { x: &x, y: columns.last().map(String::as_str) })?;
     let objective = Objective { space: Space::Log, loss: Loss::Squares };
-    let plan = Plan::new(law, objective, &[], Weighting::Even, false, &columns)?;
-    Ok((0..plan.model.len()).map(|j| plan.describe_box(j)).collect())
+    let plan = |law, controls: &[_]| Plan::new(law, objective, controls, Weighting::Even, false, &columns);
+    let planned = pipeline::Fit::plan(vec![law], &[], plan)?;
+    let of = |(plan, spelling): &(Arc<Plan>, Option<Spelling>), j: usize| match spelling {
+        Some(spelling) => spelling.describe_box(j, plan),
+        None => plan.describe_box(j),
+    };
+    Ok((0..entry.parameters.len()).map(|j| of(&planned[0], j)).collect())
 }
 
 #[cfg(test)]

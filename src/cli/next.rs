@@ -87,9 +87,7 @@ impl Next {
     /// Designs and writes.
     pub fn run(self) -> Result<ExitCode> {
         let fits = Fits::open(&self.fits)?;
-        if !fits.has_covariance {
-            decision::require_covariance(&fits, &self.fits, "fit again: a design needs it")?;
-        }
+        decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
         if fits.weighting != Weighting::Even && self.noise.is_none() {
             return Err(Error::Usage(format!(
                 "the fits are weighted by column {}, and nobody knows the weight of a run not made: give its standard \

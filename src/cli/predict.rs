@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use sweepfit::statistics::calibration::{Calibrated, calibrate, require_curves};
-use sweepfit::statistics::fits::{Draws, FitBatch, Fits};
+use sweepfit::statistics::fits::{Draws, FitBatch, Fits, Fitted};
 use sweepfit::statistics::forecast::{Answer, Forecaster, Points};
-use sweepfit::table::rows::{Joiner, RowReader, RowSelection};
+use sweepfit::table::rows::{Identity, Joiner, RowReader, RowSelection};
 use sweepfit::table::{OutputKind, ReadOptions, Source, Values};
 use sweepfit::{Error, Result};
 
@@ -68,7 +68,7 @@ impl Predict {
     pub fn run(self) -> Result<ExitCode> {
         let fits = Fits::open(&self.fits)?;
         if !self.no_intervals && self.draws.is_none() {
-            decision::require_covariance(&fits, &self.fits, "leave the intervals out with --no-intervals")?;
+            decision::require_covariance(&fits, &self.fits, decision::REPAIR)?;
         }
         let targets = Targets::open(&self.at, &fits)?;
         let mut forecaster = Forecaster::new(&fits, &targets.points, self.level)?;
@@ -114,8 +114,8 @@ impl Predict {
 
     fn report(&self, fits: &Fits, calibrated: &[Calibrated], targets: &Targets) -> String {
         let mut text = String::new();
-        if let Some((_, joiner)) = &targets.joined {
-            text += &format!("note: points are joined to fits on {}\n", joiner.0.join(", "));
+        if let Some(joined) = &targets.joined {
+            text += &format!("note: points are joined to fits on {}\n", joined.keys.join(", "));
         }
         for (law, found) in fits.laws.iter().zip(calibrated) {
             text += &format!("{}: {}\n", law.law.name, describe(found, self.level));
@@ -168,12 +168,17 @@ fn describe(found: &Calibrated, level: f64) -> String {
 struct Targets {
     points: Points,
     /// Rows of the points by key, and how keys are compared; none where every fit meets every point.
-    joined: Option<(HashMap<Box<[u8]>, Vec<u32>>, JoinedOn)>,
+    joined: Option<Joined>,
     all: Vec<u32>,
 }
 
-/// The key columns that points and fits share.
-struct JoinedOn(Vec<String>, Joiner);
+/// Points by their keys.
+struct Joined {
+    rows: HashMap<Identity, Vec<u32>>,
+    /// The key columns that points and fits share.
+    keys: Vec<String>,
+    joiner: Joiner,
+}
 
 impl Targets {
     fn open(at: &[String], fits: &Fits) -> Result<Targets> {
@@ -227,7 +232,7 @@ impl Targets {
         let selection = RowSelection { keys: keys.clone(), numbers: names.clone(), ..RowSelection::default() };
         let joiner = Joiner::new(&fits.source, &source, &keys)?;
         let mut points = Points { columns: vec![Vec::new(); names.len()], names };
-        let mut rows_of: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
+        let mut rows_of: HashMap<Identity, Vec<u32>> = HashMap::new();
         let mut count = 0u32;
         for rows in RowReader::open(&source, &selection)? {
             let rows = rows?;
@@ -239,23 +244,23 @@ impl Targets {
                 column.extend(more);
             }
         }
-        let joined = (!keys.is_empty()).then_some((rows_of, JoinedOn(keys, joiner)));
+        let joined = (!keys.is_empty()).then_some(Joined { rows: rows_of, keys, joiner });
         Ok(Targets { points, joined, all: (0..count).collect() })
     }
 
     /// How many points a fit usually meets.
     fn usual_points(&self) -> usize {
         match &self.joined {
-            Some((rows, _)) => self.all.len().div_ceil(rows.len().max(1)),
+            Some(joined) => self.all.len().div_ceil(joined.rows.len().max(1)),
             None => self.all.len(),
         }
     }
 
     fn require_matches(&self, rows: u64) -> Result<()> {
         match &self.joined {
-            Some((points, on)) if rows == 0 && !points.is_empty() => Err(Error::Usage(format!(
+            Some(joined) if rows == 0 && !joined.rows.is_empty() => Err(Error::Usage(format!(
                 "--at: no row of the table has the key of a fit (compared: {})",
-                on.0.join(", ")
+                joined.keys.join(", ")
             ))),
             _ => Ok(()),
         }
@@ -299,11 +304,11 @@ impl<'a> Table<'a> {
     fn fill(&self, part: &FitBatch, tally: &mut Tally) -> Result<(Vec<u32>, Vec<Values>)> {
         let laws = self.fits.laws.len();
         let identities = match &self.targets.joined {
-            Some((_, on)) => Some(on.1.identities(&part.keys)?),
+            Some(joined) => Some(joined.joiner.identities(&part.keys)?),
             None => None,
         };
         let points_of = |row: usize| match (&self.targets.joined, &identities) {
-            (Some((rows, _)), Some(identities)) => rows.get(&identities[row]).map_or(&[][..], Vec::as_slice),
+            (Some(joined), Some(identities)) => joined.rows.get(&identities[row]).map_or(&[][..], Vec::as_slice),
             _ => self.targets.all.as_slice(),
         };
         let questions: Vec<(u32, u32)> =
@@ -312,6 +317,13 @@ impl<'a> Table<'a> {
         let mut law: Vec<usize> = questions.iter().map(|&(row, _)| part.rows[row as usize].law).collect();
         let mut asked = questions;
         if self.averages {
+            let complete = |group: &[Fitted]| group.iter().map(|row| row.law).eq(0..laws);
+            if !part.rows.chunks(laws).all(complete) {
+                return Err(Error::Usage(
+                    "laws are averaged by their evidence, and here a key lacks the row of a law: give the whole table of fits"
+                        .into(),
+                ));
+            }
             (asked, law, answers) = self.with_averages(part, asked, answers, laws);
         }
         let names: Vec<std::sync::Arc<str>> = decision::law_names(self.fits, "average");

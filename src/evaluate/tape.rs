@@ -36,11 +36,11 @@ pub fn repeat(lane: &Lane) -> [f64; REPEATED] {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Source {
     /// The same value at every point of a lane: parameters, constants and what is computed of them.
-    Uniform(u16),
+    Uniform(u32),
     /// A column of the data.
-    Input(u16),
+    Input(u32),
     /// A block register.
-    Register(u16),
+    Register(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ struct Operation {
     operator: Operator,
     a: Source,
     b: Source,
-    target: u16,
+    target: u32,
 }
 
 /// Compiled nodes.
@@ -106,21 +106,21 @@ impl Tape {
         let mut place: HashMap<Id, Source> = HashMap::new();
         for &id in &order {
             if let Some(value) = graph.constant_value(id) {
-                place.insert(id, Source::Uniform((parameters + tape.constants.len()) as u16));
+                place.insert(id, Source::Uniform((parameters + tape.constants.len()) as u32));
                 tape.constants.push(value);
             }
         }
         tape.uniforms += tape.constants.len();
-        let mut free: Vec<u16> = Vec::new();
+        let mut free: Vec<u32> = Vec::new();
         for (position, &id) in order.iter().enumerate() {
             let (operator, a, b) = match graph.node(id) {
                 Node::Constant(_) => continue,
                 Node::Input(k) => {
-                    place.insert(id, Source::Input(k as u16));
+                    place.insert(id, Source::Input(k));
                     continue;
                 }
                 Node::Parameter(j) => {
-                    place.insert(id, Source::Uniform(j as u16));
+                    place.insert(id, Source::Uniform(j));
                     continue;
                 }
                 Node::Unary(operator, a) => (Operator::Unary(operator), place[&a], place[&a]),
@@ -128,7 +128,7 @@ impl Tape {
                 Node::Binary(operator, a, b) => (Operator::Binary(operator), place[&a], place[&b]),
             };
             if !graph.uses_inputs(id) {
-                let target = tape.uniforms as u16;
+                let target = tape.uniforms as u32;
                 tape.uniforms += 1;
                 tape.uniform_operations.push(Operation { operator, a, b, target });
                 place.insert(id, Source::Uniform(target));
@@ -137,7 +137,7 @@ impl Tape {
             // The target is taken before the operands are released: an operation never overwrites what it reads.
             let target = free.pop().unwrap_or_else(|| {
                 tape.registers += 1;
-                (tape.registers - 1) as u16
+                (tape.registers - 1) as u32
             });
             tape.operations.push(Operation { operator, a, b, target });
             place.insert(id, Source::Register(target));

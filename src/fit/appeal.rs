@@ -33,7 +33,7 @@ pub struct Workspace {
 
 kernel!(
     /// Writes all outputs of `tape` at `z` over the gathered points, one output after the other.
-    fn tabulate, fn tabulate_kernel(tape: &Tape, z: &[Lane], gathered: &Gathered, scratch: &mut Scratch, outputs: &mut Vec<f64>) = tabulate_generic;
+    pub fn tabulate, fn tabulate_kernel(tape: &Tape, z: &[Lane], gathered: &Gathered, scratch: &mut Scratch, outputs: &mut Vec<f64>) = tabulate_generic;
 );
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::search::{Workspace, search};
-use super::{Backend, Proposals};
+use super::{Backend, Proposals, above};
 use crate::error::Result;
 use crate::evaluate::tape::LANES;
 use rayon::prelude::*;
@@ -15,7 +15,14 @@ pub const CURVES_PER_TASK: usize = 256;
 pub struct Cpu;
 
 impl Backend for Cpu {
+    fn is_host(&self) -> bool {
+        true
+    }
+
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
+        if let Some(above) = &problem.model.above {
+            return Ok(above::propose(problem, above));
+        }
         let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
         let parts: Vec<Proposals> = tasks
             .par_iter()

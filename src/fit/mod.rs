@@ -3,6 +3,7 @@
 //! [`model`] compiles a law for a space, [`pack`](problem) lays curves out for it, a [`Backend`] searches (and on a GPU
 //! refines), [`judge`] decides in f64 for every backend alike.
 
+pub mod above;
 pub mod appeal;
 pub mod cpu;
 pub mod decay;
@@ -14,7 +15,6 @@ pub mod model;
 pub mod pack;
 pub mod problem;
 pub mod programs;
-pub mod reference;
 pub mod search;
 pub mod spell;
 pub mod symmetry;
@@ -124,4 +124,9 @@ pub trait Backend: Sync {
     /// # Errors
     /// A lost device or one out of memory. A curve that cannot be fitted is no error: it gets no proposals.
     fn propose(&self, problem: &Problem) -> Result<Proposals>;
+
+    /// Whether it is the CPU, whose search leaves nothing to be made up for.
+    fn is_host(&self) -> bool {
+        false
+    }
 }

@@ -15,6 +15,7 @@
 //! Knows no curves and no device.
 
 use super::Space;
+use super::above::{self, Above};
 use super::programs::{Programs, Roots};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 use crate::formula::separate::{Separation, separate};
@@ -110,6 +111,8 @@ pub struct Model {
     pub amplitudes: Vec<usize>,
     /// The floor: the amplitude that is simply added to f. Raising it makes any prediction positive.
     pub floor: Option<usize>,
+    /// Where the law is searched above its floor.
+    pub above: Option<Above>,
     pub programs: Programs,
     /// Whether f is linear in amplitudes with no offset left, so that y may be rescaled freely in linear space.
     pub homogeneous: bool,
@@ -170,6 +173,10 @@ impl Model {
             }
         }
         let projection = project(&mut graph, prediction, space, &roles);
+        let above = floor.and_then(|floor| {
+            let chart = |graph: &mut Graph, value: Id| take_logarithms(graph, value, free.len());
+            above::Draft::of(&mut graph, prediction, floor, &amplitudes, &projection, &coordinates, chart)
+        });
 
         let mut lift = Lift {
             source: &graph,
@@ -188,6 +195,10 @@ impl Model {
             ..projection
         };
         let scale: Vec<Option<Id>> = scale.into_iter().map(|id| id.map(|id| lift.node(id))).collect();
+        let above = above.map(|draft| {
+            let basis: Vec<Id> = draft.basis.iter().map(|&id| lift.node(id)).collect();
+            (draft, basis)
+        });
         let mut origin = vec![None; free.len()];
         for (j, k) in shifts {
             origin[j] = Some(lift.position(Derived { source: centred[k - raw_inputs], centred: true }));
@@ -196,6 +207,7 @@ impl Model {
         let roots =
             Roots { projection: &projection, prediction, gradient: &gradient, hessian: &hessian, scale: &scale };
         let programs = Programs::compile(&mut lifted, roots);
+        let above = above.map(|(draft, basis)| draft.finish(&lifted, &basis, free.len()));
         Model {
             space,
             inputs,
@@ -212,6 +224,7 @@ impl Model {
             projection,
             amplitudes,
             floor,
+            above,
             programs,
             homogeneous,
         }
@@ -264,7 +277,7 @@ fn project(graph: &mut Graph, prediction: Id, space: Space, roles: &[Role]) -> P
         Projection { space, coordinates, linear, nonlinear, basis, offset }
     };
     let (own, proxy) = (projected(space), projected(space.other()));
-    let boxed = own.nonlinear.iter().all(|&j| roles[j] != Role::Free);
+    let boxed = own.nonlinear.iter().all(|&j| !matches!(roles[j], Role::Free | Role::Coefficient(_)));
     let good = boxed && own.nonlinear.len() <= SEARCHABLE;
     if proxy.nonlinear.len() < own.nonlinear.len() && !good { proxy } else { own }
 }
@@ -621,8 +634,8 @@ mod tests {
 
     fn compile(formula: &str, space: Space) -> (Law, Model) {
         let columns = ["x", "y", "N", "D", "token_multiplier", "params"].map(String::from);
-        let x = match formula {
-            "chinchilla" => ["N", "D"].map(String::from).to_vec(),
+        let x = match crate::law::catalogue::find(formula).map(|entry| entry.inputs.len()) {
+            Some(inputs) if inputs > 1 => ["N", "D", "params"][..inputs].iter().map(ToString::to_string).collect(),
             _ => vec!["x".to_string()],
         };
         let law = Law::bind(formula, &columns, Mapping { x: &x, y: Some("y") }).expect(formula);

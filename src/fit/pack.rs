@@ -52,12 +52,16 @@ pub struct Plan {
     pub objective: Objective,
     pub weighting: Weighting,
     pub drop_bad_rows: bool,
+    /// See [`Problem::robust_errors`].
+    pub robust_errors: bool,
+    /// A column of the [`CurveBatch`] whose values [`Packed::carried`] shall hold.
+    pub carry: Option<usize>,
     /// One per free parameter.
     pub controls: Vec<Control>,
     /// One per parameter of the law.
     pub fixed: Vec<Option<f64>>,
     /// The batch's column for every column of the law.
-    pub columns: Vec<usize>,
+    columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
@@ -79,6 +83,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Packed<'a> {
     pub problem: Problem<'a>,
+    /// One value for every row of the problem, from the column that [`Plan::carry`] names; empty without.
+    pub carried: Vec<f64>,
     /// Rows with a null or NaN in a column that the law reads, or of weight zero.
     pub missing_rows: usize,
     /// Rows outside the law's domain that `--drop-bad-rows` left out.
@@ -94,6 +100,8 @@ const CELLS: usize = 16;
 const SIGNED_CELLS: usize = 24;
 /// Cells of an axis whose useful stretch moves with another axis.
 const POWER_RATE_CELLS: usize = 96;
+/// Cells of the place of a break: a sharp one shows in few of them.
+const BREAK_CELLS: usize = 32;
 const RATIO_RATE_CELLS: usize = 256;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
@@ -175,27 +183,11 @@ impl Plan {
             objective,
             weighting,
             drop_bad_rows,
+            robust_errors: false,
+            carry: None,
             controls,
             fixed,
         })
-    }
-
-    /// The same plan with `parts` times as many intervals between the ends of every axis of a product grid, for a search
-    /// that shall miss nothing. Listed points and starts stay as they are.
-    pub fn denser(mut self, parts: usize) -> Plan {
-        if self.listed.is_some() {
-            return self;
-        }
-        for (&j, cells) in self.model.projection.nonlinear.iter().zip(&mut self.cells) {
-            if self.controls[j].starts.is_empty() {
-                *cells = (*cells - 1) * parts + 1;
-                if let Some((_, _, own)) = &mut self.controls[j].grid {
-                    *own = *cells;
-                }
-            }
-        }
-        self.fixed_axes = fixed_axes(&self.model, &self.controls, &self.cells);
-        self
     }
 
     /// Lays a batch out for this law.
@@ -209,12 +201,13 @@ impl Plan {
             }
         }
         let mut weights = self.weights(batch, &derived);
+        let mut carried = self.carry.map(|column| batch.columns[column].clone());
         let mut left_out = LeftOut::default();
         // The usual batch has nothing to leave out: one look at whole columns spares a look at every row.
         let offsets = if self.is_clean(&raw, &derived, weights.as_deref()) {
             batch.offsets.clone()
         } else {
-            self.sieve(batch, &raw, &mut derived, &mut weights, &mut left_out)
+            self.sieve(batch, &raw, &mut derived, [&mut weights, &mut carried], &mut left_out)
         };
         let rows = offsets[offsets.len() - 1];
         let subjects = derived.split_off(1 + model.inputs.len());
@@ -223,6 +216,7 @@ impl Plan {
         let mut problem = Problem {
             model,
             loss: self.objective.loss,
+            robust_errors: self.robust_errors,
             inputs,
             centres: Vec::with_capacity(batch.len() * model.inputs.len()),
             response: derived.swap_remove(0),
@@ -241,7 +235,8 @@ impl Plan {
         };
         for curve in 0..batch.len() {
             let rows = problem.rows(curve);
-            let status = self.settle(&problem, rows.clone(), left_out.bad_curves.get(curve) == Some(&true));
+            let bad = left_out.bad_curves.get(curve) == Some(&true);
+            let status = if bad { Some(Status::BadDomain) } else { problem.unfittable(rows.clone()) };
             problem.status.push(status);
             self.centre(&mut problem, rows.clone());
             let subject = |slot: usize| &subjects[slot - 1 - model.inputs.len()][rows.clone()];
@@ -251,17 +246,17 @@ impl Plan {
             }
         }
         let LeftOut { missing_rows, dropped_rows, first_bad, .. } = left_out;
-        Packed { problem, missing_rows, dropped_rows, first_bad }
+        Packed { problem, carried: carried.unwrap_or_default(), missing_rows, dropped_rows, first_bad }
     }
 
-    /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived` and `weights`; returns
+    /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived`, weights and what is carried; returns
     /// the offsets of what remains.
     fn sieve(
         &self,
         batch: &CurveBatch,
         raw: &[&[f64]],
         derived: &mut [Vec<f64>],
-        weights: &mut Option<Vec<f64>>,
+        [weights, carried]: [&mut Option<Vec<f64>>; 2],
         left_out: &mut LeftOut,
     ) -> Vec<usize> {
         let mut offsets = Vec::with_capacity(batch.len() + 1);
@@ -288,7 +283,7 @@ impl Plan {
             left_out.bad_curves.push(bad);
             offsets.push(kept.len());
         }
-        for column in derived.iter_mut().chain(weights) {
+        for column in derived.iter_mut().chain(weights).chain(carried) {
             // Rows only move towards the front, in their order.
             for (place, &row) in kept.iter().enumerate() {
                 column[place] = column[row];
@@ -354,21 +349,6 @@ impl Plan {
             self.law.columns.iter().zip(raw).map(|(name, column)| format!("{name} = {}", column[row])).collect();
         let what = if derived[0][row].is_finite() { "the law is not defined" } else { "the response has no logarithm" };
         format!("{what} at {}", values.join(", "))
-    }
-
-    fn settle(&self, problem: &Problem, rows: std::ops::Range<usize>, bad: bool) -> Option<Status> {
-        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
-        if bad {
-            Some(Status::BadDomain)
-        } else if rows.len() < self.model.len() {
-            Some(Status::TooFewPoints)
-        } else if constant(&problem.response[rows.clone()])
-            || problem.inputs.iter().all(|input| constant(&input[rows.clone()]))
-        {
-            Some(Status::Degenerate)
-        } else {
-            None
-        }
     }
 
     fn centre(&self, problem: &mut Problem, rows: std::ops::Range<usize>) {
@@ -668,6 +648,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         Control { grid: Some((_, _, cells)), .. } => Some(*cells),
         _ => None,
     };
+    let sharp = model.projection.nonlinear.iter().any(|&j| model.roles[j] == Role::Sharpness);
     let product: Vec<usize> = model
         .projection
         .nonlinear
@@ -675,7 +656,8 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         .map(|&j| {
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
-                Role::Exponent | Role::SignedRate(_) | Role::Free => SIGNED_CELLS,
+                Role::Location(_) if sharp => BREAK_CELLS,
+                Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,

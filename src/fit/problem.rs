@@ -11,6 +11,8 @@ use super::{Loss, Status};
 pub struct Problem<'a> {
     pub model: &'a Model,
     pub loss: Loss,
+    /// Whether standard errors come from the sandwich H⁻¹ M H⁻¹ n/(n − p), M = Σ (w ψ)² J Jᵀ, and not from H⁻¹ s².
+    pub robust_errors: bool,
     /// First row of every curve and, last, the number of rows; length curves + 1. Rows left out are gone already; a settled
     /// curve may have none.
     pub offsets: Vec<usize>,
@@ -95,6 +97,20 @@ impl Problem<'_> {
     /// Rows of a curve.
     pub fn rows(&self, curve: usize) -> std::ops::Range<usize> {
         self.offsets[curve]..self.offsets[curve + 1]
+    }
+
+    /// Why rows that would make a curve cannot be fitted, if so.
+    pub fn unfittable(&self, rows: std::ops::Range<usize>) -> Option<Status> {
+        let constant = |values: &[f64]| values.iter().all(|&value| value == values[0]);
+        if rows.len() < self.model.len() {
+            Some(Status::TooFewPoints)
+        } else if constant(&self.response[rows.clone()])
+            || self.inputs.iter().all(|input| constant(&input[rows.clone()]))
+        {
+            Some(Status::Degenerate)
+        } else {
+            None
+        }
     }
 
     /// Points used of a curve.

@@ -55,8 +55,10 @@ impl Spelling {
             (&[i], Some(text)) if text == plan.law.parameters[i] => plan.describe_box(i),
             _ if sources.iter().all(|&i| plan.describe_box(i) == "unbounded") => "unbounded".to_string(),
             (_, text) => {
-                let own = sources.iter().map(|&i| format!("{} {}", plan.law.parameters[i], plan.describe_box(i)));
-                format!("{} over {}", text.unwrap_or_default(), own.collect::<Vec<_>>().join(", "))
+                let boxed = sources.iter().map(|&i| (&plan.law.parameters[i], plan.describe_box(i)));
+                let boxed = boxed.filter(|(_, bounds)| bounds != "unbounded");
+                let boxed: Vec<String> = boxed.map(|(name, bounds)| format!("{name} in {bounds}")).collect();
+                format!("{}, {}", text.unwrap_or_default(), boxed.join(", "))
             }
         }
     }

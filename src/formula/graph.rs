@@ -5,7 +5,7 @@
 //! `exp(b log a)`, products of exponentials one exponential, `log(1 + exp z)` a softplus, `1/(1 + exp z)` a sigmoid.
 //! Knows numbered inputs and parameters, no names and no data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A node of a [`Graph`]; ordered so that children precede parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +135,8 @@ pub struct Graph {
     parameters: Vec<u64>,
     /// Per node: whether any input is used.
     inputs: Vec<bool>,
+    /// Per node: whether it is positive wherever it is finite.
+    positive: Vec<bool>,
 }
 
 impl Graph {
@@ -215,8 +217,17 @@ impl Graph {
                 (self.parameters(a) | self.parameters(b), self.uses_inputs(a) || self.uses_inputs(b))
             }
         };
+        let positive = match node {
+            Node::Constant(bits) => f64::from_bits(bits) > 0.0,
+            Node::Unary(Unary::Exp | Unary::Softplus | Unary::Sigmoid | Unary::Sqrt, _) => true,
+            Node::Binary(Binary::Add | Binary::Multiply | Binary::Divide, a, b) => {
+                self.is_positive(a) && self.is_positive(b)
+            }
+            _ => false,
+        };
         let id = Id(self.nodes.len() as u32);
         self.nodes.push(node);
+        self.positive.push(positive);
         self.parameters.push(parameters);
         self.inputs.push(inputs);
         self.index.insert(node, id);
@@ -270,14 +281,7 @@ impl Graph {
 
     /// Whether a node is positive wherever it is finite.
     fn is_positive(&self, id: Id) -> bool {
-        match self.node(id) {
-            Node::Constant(bits) => f64::from_bits(bits) > 0.0,
-            Node::Unary(Unary::Exp | Unary::Softplus | Unary::Sigmoid | Unary::Sqrt, _) => true,
-            Node::Binary(Binary::Add | Binary::Multiply | Binary::Divide, a, b) => {
-                self.is_positive(a) && self.is_positive(b)
-            }
-            _ => false,
-        }
+        self.positive[id.index()]
     }
 
     /// `-a`
@@ -502,6 +506,11 @@ impl Graph {
                 self.negate(softplus)
             }
             // Only where the sign of the product is the sign of one factor: two negative factors have no logarithms.
+            // Powers of powers: the logarithm of a square is made once, not twice at every level.
+            Node::Binary(Binary::Multiply, p, q) if p == q && self.is_positive(p) => {
+                let (two, log) = (self.constant(2.0), self.unary(Unary::Log, p));
+                self.multiply(two, log)
+            }
             Node::Binary(Binary::Multiply, p, q) if self.is_positive(p) || self.is_positive(q) => {
                 let (p, q) = (self.unary(Unary::Log, p), self.unary(Unary::Log, q));
                 self.add(p, q)
@@ -577,51 +586,61 @@ impl Graph {
     }
 }
 
+/// Sums with more addends than this are not taken apart: brackets multiply out to any number of them.
+const MOST_ADDENDS: usize = 256;
+
 /// Products and sums taken apart.
 impl Graph {
-    /// The addends of a node with their signs, products distributed over sums: `-a*(u - v)` gives `-a*u` and `+a*v`.
+    /// The addends of a node with their signs, products distributed over sums: `-a*(u - v)` gives `-a*u` and `+a*v`. What
+    /// would give more than [`MOST_ADDENDS`] is one addend.
     pub fn addends(&mut self, id: Id) -> Vec<(f64, Id)> {
-        match self.node(id) {
-            Node::Unary(Unary::Negate, a) => self.addends(a).into_iter().map(|(sign, term)| (-sign, term)).collect(),
-            Node::Binary(Binary::Add, a, b) => [self.addends(a), self.addends(b)].concat(),
-            Node::Binary(Binary::Subtract, a, b) => {
-                let right: Vec<_> = self.addends(b).into_iter().map(|(sign, term)| (-sign, term)).collect();
-                [self.addends(a), right].concat()
-            }
-            Node::Binary(Binary::Multiply, a, b) => {
-                let (left, right) = (self.addends(a), self.addends(b));
-                let mut terms = Vec::with_capacity(left.len() * right.len());
-                for &(left_sign, left_term) in &left {
-                    for &(right_sign, right_term) in &right {
-                        terms.push((left_sign * right_sign, self.multiply(left_term, right_term)));
+        let mut known: HashMap<Id, Vec<(f64, Id)>> = HashMap::new();
+        // Children before parents, so that long sums need no deep recursion and shared parts are taken apart once.
+        for node in self.reachable(&[id]) {
+            let whole = vec![(1.0, node)];
+            let terms = match self.node(node) {
+                Node::Unary(Unary::Negate, a) => flip(&known[&a]),
+                Node::Binary(Binary::Add, a, b) => [&known[&a][..], &known[&b]].concat(),
+                Node::Binary(Binary::Subtract, a, b) => [known[&a].clone(), flip(&known[&b])].concat(),
+                Node::Binary(Binary::Multiply, a, b) if known[&a].len() * known[&b].len() <= MOST_ADDENDS => {
+                    let mut terms = Vec::with_capacity(known[&a].len() * known[&b].len());
+                    for &(left_sign, left_term) in &known[&a] {
+                        for &(right_sign, right_term) in &known[&b] {
+                            terms.push((left_sign * right_sign, self.multiply(left_term, right_term)));
+                        }
                     }
+                    terms
                 }
-                terms
-            }
-            Node::Binary(Binary::Divide, a, b) => {
-                self.addends(a).into_iter().map(|(sign, term)| (sign, self.divide(term, b))).collect()
-            }
-            _ => vec![(1.0, id)],
+                Node::Binary(Binary::Divide, a, b) => {
+                    known[&a].iter().map(|&(sign, term)| (sign, self.divide(term, b))).collect()
+                }
+                _ => whole.clone(),
+            };
+            known.insert(node, if terms.len() <= MOST_ADDENDS { terms } else { whole });
         }
+        known.remove(&id).expect("a node reaches itself")
     }
 
-    /// The factors of a node above and below the fraction bar.
+    /// The different factors of a node above and below the fraction bar, in order of appearance.
     pub fn factors(&self, id: Id) -> (Vec<Id>, Vec<Id>) {
-        match self.node(id) {
-            Node::Unary(Unary::Negate, a) => self.factors(a),
-            Node::Binary(Binary::Multiply, a, b) => {
-                let ((mut over, mut under), (more_over, more_under)) = (self.factors(a), self.factors(b));
-                over.extend(more_over);
-                under.extend(more_under);
-                (over, under)
+        let (mut over, mut under) = (Vec::new(), Vec::new());
+        let (mut seen, mut open) = (HashSet::new(), vec![(id, true)]);
+        while let Some((node, above)) = open.pop() {
+            if !seen.insert((node, above)) {
+                continue;
             }
-            Node::Binary(Binary::Divide, a, b) => {
-                let ((mut over, mut under), (more_under, more_over)) = (self.factors(a), self.factors(b));
-                over.extend(more_over);
-                under.extend(more_under);
-                (over, under)
+            match self.node(node) {
+                Node::Unary(Unary::Negate, a) => open.push((a, above)),
+                Node::Binary(Binary::Multiply, a, b) => open.extend([(b, above), (a, above)]),
+                Node::Binary(Binary::Divide, a, b) => open.extend([(b, !above), (a, above)]),
+                _ if above => over.push(node),
+                _ => under.push(node),
             }
-            _ => (vec![id], Vec::new()),
         }
+        (over, under)
     }
+}
+
+fn flip(terms: &[(f64, Id)]) -> Vec<(f64, Id)> {
+    terms.iter().map(|&(sign, term)| (-sign, term)).collect()
 }

@@ -8,6 +8,7 @@
 
 use crate::error::{Error, Result, nearest};
 use std::ops::Range;
+use unicode_width::UnicodeWidthChar;
 
 /// Deepest nesting accepted; the recursive descent and all later walks stay far inside a default thread stack.
 const DEEPEST: usize = 200;
@@ -126,13 +127,20 @@ pub fn parse_filter(text: &str) -> Result<Expression> {
     Ok(expression)
 }
 
-/// An error about bytes `span` of `text`, with the text and a caret under the span's first character.
+/// An error about bytes `span` of `text`, with the text and a caret under the span's first character, as a terminal shows
+/// them: a tab is a tab, wide characters take two places, combining ones none.
 pub fn point_at(text: &str, span: &Range<usize>, message: &str) -> Error {
     let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-    let column = text[line_start..start].chars().count();
-    Error::Formula(format!("{message}\n  {}\n  {}^", &text[line_start..line_end], " ".repeat(column)))
+    let mut margin = String::new();
+    for character in text[line_start..start].chars() {
+        match character {
+            '\t' => margin.push('\t'),
+            other => margin.push_str(&" ".repeat(other.width().unwrap_or(0))),
+        }
+    }
+    Error::Formula(format!("{message}\n  {}\n  {margin}^", &text[line_start..line_end]))
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -457,6 +465,10 @@ fn number(text: &str, start: usize) -> Result<(Token, usize)> {
     let value = text[start..end].parse::<f64>().ok().filter(|value| value.is_finite());
     let value = value
         .ok_or_else(|| point_at(text, &(start..end), &format!("`{}` is not a finite number", &text[start..end])))?;
+    let mantissa = text[start..end].split(['e', 'E']).next().unwrap_or_default();
+    if value == 0.0 && mantissa.contains(|digit: char| ('1'..='9').contains(&digit)) {
+        return Err(point_at(text, &(start..end), &format!("`{}` is too small to tell from 0", &text[start..end])));
+    }
     if text[end..].starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return Err(point_at(text, &(end..end), "an operator is missing after the number"));
     }

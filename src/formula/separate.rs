@@ -22,12 +22,16 @@ pub struct Separation {
 /// parameters inside a function are.
 pub fn separate(graph: &mut Graph, node: Id, candidates: u64) -> Separation {
     let used = graph.parameters(node) & candidates;
-    let own: Vec<usize> = (0..64).filter(|j| used >> j & 1 == 1).collect();
-    let derivatives: Vec<Id> = own.iter().map(|&j| graph.differentiate(node, j)).collect();
+    let used: Vec<usize> = (0..64).filter(|j| used >> j & 1 == 1).collect();
+    let derivatives: Vec<Id> = used.iter().map(|&j| graph.differentiate(node, j)).collect();
+    // A parameter whose derivative holds itself is linear in no company.
+    let (own, derivatives): (Vec<usize>, Vec<Id>) =
+        used.into_iter().zip(derivatives).filter(|&(j, derivative)| !graph.uses(derivative, j)).unzip();
     // conflict[i]: the parameters that may not be linear together with own[i].
     let conflicts: Vec<u64> = derivatives.iter().map(|&derivative| graph.parameters(derivative)).collect();
     let mut best: (usize, usize, u64) = (0, 0, 0);
-    largest_set(graph, &own, &derivatives, &conflicts, 0, 0, &mut best);
+    let mut patience = MOST_SETS;
+    largest_set(graph, &own, &derivatives, &conflicts, 0, 0, &mut best, &mut patience);
     let set = best.2;
     let linear: Vec<usize> = own.iter().copied().filter(|j| set >> j & 1 == 1).collect();
     let basis = own.iter().zip(&derivatives).filter(|(j, _)| set >> **j & 1 == 1).map(|(_, &d)| d).collect();
@@ -37,6 +41,10 @@ pub fn separate(graph: &mut Graph, node: Id, candidates: u64) -> Separation {
     Separation { linear, basis, offset }
 }
 
+/// Sets looked at; the first one is taken greedily and good already. Laws of the field need some dozen, a sum of thirty
+/// products of two parameters would need 2^30.
+const MOST_SETS: usize = 20_000;
+
 fn largest_set(
     graph: &Graph,
     own: &[usize],
@@ -45,7 +53,12 @@ fn largest_set(
     next: usize,
     set: u64,
     best: &mut (usize, usize, u64),
+    patience: &mut usize,
 ) {
+    if *patience == 0 {
+        return;
+    }
+    *patience -= 1;
     if set.count_ones() as usize + own.len() - next < best.0 {
         return;
     }
@@ -63,9 +76,9 @@ fn largest_set(
     let clashes = conflicts[next] & (set | bit) != 0
         || own[..next].iter().enumerate().any(|(i, j)| set >> j & 1 == 1 && conflicts[i] & bit != 0);
     if !clashes {
-        largest_set(graph, own, derivatives, conflicts, next + 1, set | bit, best);
+        largest_set(graph, own, derivatives, conflicts, next + 1, set | bit, best, patience);
     }
-    largest_set(graph, own, derivatives, conflicts, next + 1, set, best);
+    largest_set(graph, own, derivatives, conflicts, next + 1, set, best, patience);
 }
 
 #[cfg(test)]

@@ -442,16 +442,68 @@ mod tests {
 
     #[test]
     fn every_entry_binds_and_lists_exactly_its_parameters() {
-        for entry in CATALOGUE {
-            let mut columns: Vec<String> = entry.inputs.iter().map(|input| format!("column_{input}")).collect();
-            let x = columns.clone();
-            columns.push("y".into());
-            let law = Law::bind(entry.name, &columns, Mapping { x: &x, y: Some("y") }).expect(entry.name);
+        for entry in CATALOGUE.iter().chain(SEARCHED_FORMS) {
+            let law = bind(entry);
             assert_eq!(law.parameters.len(), entry.parameters.len(), "{}: a parameter is not listed", entry.name);
             for j in 0..law.parameters.len() {
                 assert!(law.graph.uses(law.prediction, j), "{}: {} is not used", entry.name, law.parameters[j]);
             }
             assert_eq!(law.inputs().len(), entry.inputs.len(), "{}: an input is not used", entry.name);
         }
+    }
+
+    fn bind(entry: &'static Entry) -> Law {
+        let mut columns: Vec<String> = entry.inputs.iter().map(|input| format!("column_{input}")).collect();
+        let x = columns.clone();
+        columns.push("y".into());
+        Law::bind_entry(entry, &columns, Mapping { x: &x, y: Some("y") }).expect(entry.name)
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        for (i, entry) in CATALOGUE.iter().enumerate() {
+            assert!(CATALOGUE[..i].iter().all(|other| other.name != entry.name), "{} stands twice", entry.name);
+            assert!(
+                SEARCHED_FORMS.iter().all(|form| form.name != entry.name),
+                "{} is a searched form, too",
+                entry.name
+            );
+        }
+    }
+
+    #[test]
+    fn an_alias_is_the_curve_that_it_says() {
+        for entry in CATALOGUE.iter().filter(|entry| entry.alias.is_some()) {
+            let law = bind(entry);
+            let (searched, own) = law.representative().expect(entry.name);
+            for draw in 0..20 {
+                let mut stream = crate::random::Stream::new(1, draw);
+                let theta: Vec<f64> = searched.parameters.iter().map(|_| stream.uniform(0.4, 1.8)).collect();
+                let mut row: Vec<f64> = entry.inputs.iter().map(|_| stream.uniform(1.5, 40.0)).collect();
+                row.push(f64::NAN);
+                let spelled: Vec<f64> = own.iter().map(|&id| searched.graph.evaluate(id, &[], &theta)).collect();
+                let (a, b) = (
+                    law.graph.evaluate(law.prediction, &row, &spelled),
+                    searched.graph.evaluate(searched.prediction, &row, &theta),
+                );
+                assert!((a / b - 1.0).abs() < 1e-12, "{}: {a}, {} says {b}", entry.name, searched.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_family_has_one_name() {
+        for family in [
+            &["stretched_exponential", "weibull", "janoschek"][..],
+            &["hill", "mmf"],
+            &["broken_saturating_power", "bnsl1"],
+        ] {
+            for name in family {
+                let entry = find(name).expect(name);
+                assert_eq!(entry.family(), family[0], "{name}");
+                assert_eq!(entry.relatives().count(), family.len() - 1, "{name}");
+            }
+        }
+        assert_eq!(find("kaplan").expect("kaplan").family(), "kaplan");
     }
 }

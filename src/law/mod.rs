@@ -92,7 +92,7 @@ impl Law {
         self.representative().filter(|(law, _)| law.entry.is_some_and(listed))
     }
 
-    fn bind_entry(entry: &'static Entry, columns: &[String], mapping: Mapping) -> Result<Law> {
+    pub(crate) fn bind_entry(entry: &'static Entry, columns: &[String], mapping: Mapping) -> Result<Law> {
         if mapping.x.len() < entry.inputs.len() {
             return Err(Error::Usage(format!(
                 "law {} needs {} input{} ({}), --x names {}: give --x {}",
@@ -248,13 +248,14 @@ pub fn expression(graph: &mut Graph, text: &str, names: &[(String, usize)]) -> R
 
 /// A text that is nearly a catalogue name is more likely a slip than a formula.
 fn with_catalogue_hint(text: &str, error: Error) -> Error {
-    let simple = text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if !text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
+        return error;
+    }
     match nearest(text, catalogue::CATALOGUE.iter().map(|entry| entry.name)) {
-        Some(near) if simple => {
+        Some(near) => {
             Error::Usage(format!("unknown law \"{text}\"; did you mean {near}? (`sweepfit laws` lists them)\n{error}"))
         }
-        _ if simple => Error::Usage(format!("unknown law \"{text}\" (`sweepfit laws` lists them)\n{error}")),
-        _ => error,
+        None => Error::Usage(format!("unknown law \"{text}\" (`sweepfit laws` lists them)\n{error}")),
     }
 }
 

@@ -35,6 +35,9 @@ pub enum Role {
     Centre(Id),
     /// `(x + s)^p`: [-0.999 x_min, 10 x_max].
     Shift(Id),
+    /// `(1 + b*x)^2`, `a/(1 + b*x)`: a coefficient inside another function. It has no box of its own; it is searched where
+    /// its term is of the size of one.
+    Coefficient(Id),
     /// `(1 + z^(1/Delta))^Delta`: [0.01, 10].
     Sharpness,
     /// None of the patterns: ±[1e-3, 1e3].
@@ -108,6 +111,7 @@ impl Role {
             | Role::Location(id)
             | Role::LogLocation(id)
             | Role::Centre(id)
+            | Role::Coefficient(id)
             | Role::Shift(id) => Some(id),
             Role::Decay | Role::SteepDecay | Role::Ratio | Role::Exponent | Role::Sharpness | Role::Free => None,
         }
@@ -115,7 +119,7 @@ impl Role {
 
     /// Whether the solution may lie outside what is searched.
     pub fn is_unbounded(self) -> bool {
-        matches!(self, Role::Free | Role::PowerRate { .. } | Role::Unit(..))
+        matches!(self, Role::Free | Role::Coefficient(_) | Role::PowerRate { .. } | Role::Unit(..))
     }
 
     /// The default box for a curve on which the role's subject has `range`. None where the range gives none (a location of
@@ -145,6 +149,10 @@ impl Role {
             Role::Shift(_) => {
                 (1e-3 * smallest_positive - range.lowest, 10.0 * range.highest, Spacing::GeometricFrom(-range.lowest))
             }
+            Role::Coefficient(_) => {
+                let largest = 100.0 / range.lowest.abs().max(range.highest.abs());
+                (-largest, largest, Spacing::Signed)
+            }
             Role::Sharpness => (0.01, 10.0, Spacing::Geometric),
             Role::Free => (-1e3, 1e3, Spacing::Signed),
         };
@@ -169,6 +177,7 @@ impl Role {
             Role::LogLocation(_) => "[log(x_min/10), log(10 x_max)]",
             Role::Centre(_) => "[x_min - span/10, x_max + span/10]",
             Role::Shift(_) => "[-0.999 x_min, 10 x_max]",
+            Role::Coefficient(_) => "unbounded; searched where its term is of the size of 1",
             Role::Sharpness => "[0.01, 10]",
             Role::Free => "[-1000, 1000]",
         }
@@ -191,6 +200,9 @@ pub fn infer(graph: &mut Graph, root: Id, parameters: usize) -> Vec<Role> {
             }
             Node::Binary(operator @ (Binary::Add | Binary::Subtract), a, b) => {
                 read_sum(graph, root, id, operator, a, b, &mut evidence);
+                if is_nested(graph, root, id) {
+                    read_coefficients(graph, id, &mut evidence);
+                }
             }
             _ => {}
         }
@@ -243,6 +255,27 @@ fn read_exponent(graph: &mut Graph, exponent: Id, nested: bool, evidence: &mut [
                 note(evidence, j, 5, Role::TimeScale(subject));
             }
         }
+    }
+}
+
+/// `b*x` as a term of a sum inside another function.
+fn read_coefficients(graph: &mut Graph, sum: Id, evidence: &mut [Option<(u8, Role)>]) {
+    for (_, term) in graph.addends(sum) {
+        let (over, under) = graph.factors(term);
+        let (fitted, measured): (Vec<Id>, Vec<Id>) = over.into_iter().partition(|&id| graph.parameters(id) != 0);
+        let [factor] = fitted[..] else { continue };
+        let Node::Parameter(j) = graph.node(factor) else { continue };
+        if !graph.uses_inputs(term) || under.iter().any(|&id| graph.parameters(id) != 0) {
+            continue;
+        }
+        let mut subject = graph.constant(1.0);
+        for factor in measured {
+            subject = graph.multiply(subject, factor);
+        }
+        for divisor in under {
+            subject = graph.divide(subject, divisor);
+        }
+        note(evidence, j, 1, Role::Coefficient(subject));
     }
 }
 
@@ -330,6 +363,8 @@ mod tests {
             ("E + A*N^-alpha + B*D^-beta", vec![("alpha", "Decay"), ("beta", "Decay")]),
             ("b + a*exp(-(x - m)^2/(2*s^2))", vec![("m", "Centre")]),
             ("E + A*exp(-g*x^b)", vec![("g", "PowerRate"), ("b", "Decay")]),
+            ("a*(1 - (1 + b*x/2)^-2)", vec![("b", "Coefficient")]),
+            ("(a + b*x)/(1 + c*x + d*x^2)", vec![("c", "Coefficient"), ("d", "Coefficient")]),
             ("A*(1 + q*x^-r)^b", vec![("q", "PowerRate"), ("r", "Decay")]),
         ] {
             let found = roles(formula);

@@ -4,15 +4,15 @@
 //! answers of some curves to judge by. In a run the stages overlap; here each waits for the one before. The input is read
 //! twice, once for the time of reading and once in loads that bound the memory.
 
-use super::columns::Columns;
-use super::{Fit, Report, Request, Tally, WAITING_THREADS, search};
-use crate::curves::CurveBatch;
+use super::columns::{Beyond, Columns};
+use super::{Fit, Report, Request, Tally, WAITING_THREADS, search, verified};
 use crate::error::{Error, Result};
+use crate::fit::Proposals;
 use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{Packed, Weighting};
 use crate::fit::problem::Problem;
-use crate::fit::{Proposals, Status};
-use crate::table::{self, Batch, Counts, Event, ReadOptions, Reader, Writer};
+use crate::table::{self, Batch, Counts, Event, KeySchema, ReadOptions, Reader, Writer};
+use crate::verify::{Sample, Verification};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -47,54 +47,43 @@ pub struct Apart {
     pub points: u64,
     /// What became of the curves.
     pub tally: Tally,
-    /// Some of the answers.
-    pub sample: Sample,
-}
-
-/// Some curves and what the run said of them.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// Positions of the curves in the input's order.
-    pub index: Vec<u64>,
-    /// Their rows.
-    pub curves: CurveBatch,
-    /// Their statuses.
-    pub status: Vec<Status>,
-    /// Their objectives.
-    pub objective: Vec<f64>,
-    /// Free parameter j of sampled curve i at `i * p + j`.
-    pub parameters: Vec<f64>,
+    /// How many random curves were fitted again by brute force: at most [`Request::verify`].
+    pub sampled: usize,
+    /// How the run's answers compare with those; none where none were asked for.
+    pub verification: Option<Verification>,
 }
 
 /// Batches in memory at a time, where there are not more threads than half of it.
 const LOAD: usize = 32;
 
-/// Runs stage by stage; `sample` curves, spread evenly over the input, are kept with their answers.
+/// Runs stage by stage.
 ///
 /// # Errors
 /// As [`super::run`]; also [`Error::Usage`] where more than one law is asked for.
-pub fn measure(request: &Request, sample: usize) -> Result<Apart> {
+pub fn measure(request: &Request) -> Result<Apart> {
     let [fit] = &request.fits[..] else {
         return Err(Error::Usage("stages are measured for one law at a time".into()));
     };
     let started = Instant::now();
     let pool = pool(request, fit)?;
     let (counts, read) = read(request)?;
-    let stride = counts.curves.div_ceil(sample.max(1) as u64).max(1);
-    let mut line = Line::open(request, fit, stride)?;
     let mut reader = open(request)?;
+    let schema = reader.key_schema().clone();
+    let mut line = Line::open(request, fit, &schema)?;
     loop {
         match load(&mut reader, LOAD.max(2 * request.threads))? {
             Load::Batches(batches) if batches.is_empty() => break,
             Load::Batches(batches) => line.take(&pool, &batches)?,
-            Load::Void => line = Line::open(request, fit, stride)?,
+            Load::Void => line = Line::open(request, fit, &schema)?,
         }
     }
     let Line { mut stages, points, tally, sample, writer, columns, .. } = line;
     let report = Report::new(request, &columns);
     time(&mut stages.write, || writer.finish(&report.metadata()))?;
     stages.read = read;
-    Ok(Apart { stages, seconds: started.elapsed().as_secs_f64(), counts, points, tally, sample })
+    let seconds = started.elapsed().as_secs_f64();
+    let verification = verified(request, &sample)?.pop();
+    Ok(Apart { stages, seconds, counts, points, tally, sampled: sample.len(), verification })
 }
 
 fn time<T>(spent: &mut Duration, work: impl FnOnce() -> T) -> T {
@@ -155,36 +144,37 @@ struct Line<'a> {
     curves: u64,
     points: u64,
     tally: Tally,
-    /// Every `stride`-th curve is sampled.
-    stride: u64,
+    /// Curves to sample.
+    most: usize,
     sample: Sample,
 }
 
 impl<'a> Line<'a> {
-    fn open(request: &'a Request, fit: &'a Fit, stride: u64) -> Result<Line<'a>> {
-        let columns = Columns::new(&request.fits, request.extras);
-        let writer = Writer::create(&request.out, open(request)?.key_schema(), columns.announced())?;
-        let columns_read = request.selection.numbers.len();
-        let sample = Sample {
-            index: Vec::new(),
-            curves: CurveBatch { offsets: vec![0], columns: vec![Vec::new(); columns_read] },
-            status: Vec::new(),
-            objective: Vec::new(),
-            parameters: Vec::new(),
-        };
-        let (stages, tally) = (Stages::default(), Tally::default());
-        Ok(Line { fit, columns, writer, stages, curves: 0, points: 0, tally, stride, sample })
+    fn open(request: &'a Request, fit: &'a Fit, schema: &KeySchema) -> Result<Line<'a>> {
+        let columns = Columns::new(&request.fits, &request.extras);
+        let writer = Writer::create(&request.out, schema, columns.announced())?;
+        Ok(Line {
+            fit,
+            columns,
+            writer,
+            stages: Stages::default(),
+            curves: 0,
+            points: 0,
+            tally: Tally::default(),
+            most: request.verify,
+            sample: Sample::default(),
+        })
     }
 
     fn take(&mut self, pool: &ThreadPool, batches: &[Batch]) -> Result<()> {
-        let Fit { plan, device, .. } = self.fit;
+        let Fit { plan, spelling, device } = self.fit;
         let unit_weights = matches!(plan.weighting, Weighting::Sigma(_));
         let mut packed: Vec<Packed> = time(&mut self.stages.pack, || {
             pool.install(|| batches.par_iter().map(|batch| plan.pack(&batch.curves)).collect())
         });
         let proposals: Vec<Proposals> = time(&mut self.stages.search, || {
             pool.install(|| {
-                packed.par_iter_mut().map(|packed| search(device, &mut packed.problem)).collect::<Result<_>>()
+                packed.par_iter_mut().map(|packed| search(&*device.backend, &mut packed.problem)).collect::<Result<_>>()
             })
         })?;
         let verdicts = |proposals: &[Proposals]| -> Vec<Verdicts> {
@@ -198,10 +188,20 @@ impl<'a> Line<'a> {
         time(&mut again, || verdicts(&answers));
         self.stages.refine += judged.saturating_sub(again);
         self.stages.judge += judged.min(again);
+        let searched = verdict;
+        let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
+            Some(spelling) => searched.iter().map(|searched| spelling.spell(searched)).collect(),
+            None => searched.clone(),
+        });
+        for ((batch, verdict), searched) in batches.iter().zip(&verdict).zip(&searched) {
+            let sample = Sample::of(self.most, self.curves, batch, &[(verdict, searched)]);
+            self.sample.merge(self.most, sample);
+            self.curves += batch.curves.len() as u64;
+        }
         time(&mut self.stages.write, || {
             let fits = std::slice::from_ref(self.fit);
             for (batch, verdict) in batches.iter().zip(&verdict) {
-                let values = self.columns.fill(fits, std::slice::from_ref(verdict));
+                let values = self.columns.fill(fits, std::slice::from_ref(verdict), &Beyond::default());
                 self.writer.write(&batch.keys, 1, &values)?;
             }
             Ok::<(), Error>(())
@@ -209,26 +209,8 @@ impl<'a> Line<'a> {
         for ((batch, packed), verdict) in batches.iter().zip(&packed).zip(&verdict) {
             self.tally.add(&Tally::of(packed, verdict, &batch.keys));
             self.points += packed.problem.response.len() as u64;
-            self.keep(batch, verdict, plan.model.len());
-            self.curves += batch.curves.len() as u64;
         }
         Ok(())
-    }
-
-    /// Takes the curves of a batch whose turn it is into the sample.
-    fn keep(&mut self, batch: &Batch, verdict: &Verdicts, p: usize) {
-        let sample = &mut self.sample;
-        for curve in (0..batch.curves.len()).filter(|&curve| (self.curves + curve as u64).is_multiple_of(self.stride)) {
-            let rows = batch.curves.offsets[curve]..batch.curves.offsets[curve + 1];
-            for (kept, column) in sample.curves.columns.iter_mut().zip(&batch.curves.columns) {
-                kept.extend_from_slice(&column[rows.clone()]);
-            }
-            sample.curves.offsets.push(sample.curves.rows() + rows.len());
-            sample.index.push(self.curves + curve as u64);
-            sample.status.push(verdict.status[curve]);
-            sample.objective.push(verdict.objective[curve]);
-            sample.parameters.extend_from_slice(&verdict.parameters[curve * p..(curve + 1) * p]);
-        }
     }
 }
 

@@ -3,11 +3,13 @@
 //! In: the request, then tallies batch by batch. Out: a [`Report`], its `sweepfit.*` metadata and its JSON. The metadata
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
-use super::columns::Columns;
+use super::columns::{Columns, Resampling};
 use super::{End, Fit, Fitted, Request};
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
+use crate::statistics::bootstrap::{Bootstrap, Replicates};
+use crate::statistics::selection::{Criterion, Score};
 use crate::table::Keys;
 use crate::verify::{Sample, Verification};
 use serde_json::{Value, json};
@@ -24,6 +26,8 @@ pub struct Stages {
     pub search: Duration,
     /// Verdicts and statistics.
     pub judge: Duration,
+    /// Replicates of the bootstrap: made, searched and judged.
+    pub resample: Duration,
     /// Filling columns, encoding and writing them.
     pub write: Duration,
 }
@@ -39,6 +43,22 @@ pub struct Tally {
     pub missing_rows: u64,
     /// Rows outside the law's domain that were left out on request.
     pub dropped_rows: u64,
+    /// Fits whose standard errors are null since as many parameters were estimated as there are points.
+    pub without_freedom: u64,
+    /// Fits whose standard errors are null since the curvature has no inverse.
+    pub without_curvature: u64,
+    /// Replicates of the bootstrap; how many could not be fitted, and how many have a parameter at a bound.
+    pub replicates: u64,
+    pub replicates_failed: u64,
+    pub replicates_pinned: u64,
+    /// Fits that could not be resampled, and fits of whose replicates fewer than half could be fitted.
+    pub not_resampled: u64,
+    pub too_few_replicates: u64,
+    /// Curves that follow this law best, where laws are compared, and curves on which they could not be.
+    pub best: Option<u64>,
+    pub incomparable: u64,
+    /// Curves with a fit to all points whose error on the points held out is not known.
+    pub not_held_out: u64,
     /// The key of the first curve with a row outside the law's domain, and what is wrong with the row.
     pub first_bad: Option<(String, String)>,
 }
@@ -58,8 +78,52 @@ impl Tally {
                 tally.first[at] = Some(keys.describe(curve));
             }
             tally.statuses[at] += 1;
+            let p = verdicts.standard_errors.len() / verdicts.status.len();
+            let unknown = |j: usize| {
+                let pinned = verdicts.pinned[curve] >> j & 1 == 1;
+                !pinned && verdicts.standard_errors[curve * p + j].is_nan()
+            };
+            if status.has_parameters() && (0..p).any(unknown) {
+                let estimated = p as u32 - verdicts.pinned[curve].count_ones();
+                let counter = match verdicts.points[curve] <= estimated {
+                    true => &mut tally.without_freedom,
+                    false => &mut tally.without_curvature,
+                };
+                *counter += 1;
+            }
         }
         tally
+    }
+
+    /// Counts the replicates of one batch.
+    pub(super) fn resampled(&mut self, verdicts: &Verdicts, of: &Replicates, replicates: u32) {
+        for curve in (0..verdicts.status.len()).filter(|&curve| verdicts.status[curve].has_parameters()) {
+            match of.fitted[curve] {
+                None => self.not_resampled += 1,
+                Some(fitted) => {
+                    self.replicates += u64::from(replicates);
+                    self.replicates_failed += u64::from(replicates - fitted);
+                    self.replicates_pinned += u64::from(of.pinned[curve]);
+                    self.too_few_replicates += u64::from(2 * fitted < replicates);
+                }
+            }
+        }
+    }
+
+    /// Counts the errors on points held out that are not known.
+    pub(super) fn held_out(&mut self, verdicts: &Verdicts, scores: &[Score]) {
+        let unknown = verdicts
+            .status
+            .iter()
+            .zip(scores)
+            .filter(|(status, score)| status.has_parameters() && score.value.is_nan());
+        self.not_held_out += unknown.count() as u64;
+    }
+
+    /// Counts the curves that follow this law best.
+    pub(super) fn ranked<'a>(&mut self, best: impl Iterator<Item = &'a bool>, incomparable: u64) {
+        self.best = Some(best.filter(|best| **best).count() as u64);
+        self.incomparable = incomparable;
     }
 
     pub(super) fn add(&mut self, later: &Tally) {
@@ -71,6 +135,16 @@ impl Tally {
         }
         self.missing_rows += later.missing_rows;
         self.dropped_rows += later.dropped_rows;
+        self.without_freedom += later.without_freedom;
+        self.without_curvature += later.without_curvature;
+        self.replicates += later.replicates;
+        self.replicates_failed += later.replicates_failed;
+        self.replicates_pinned += later.replicates_pinned;
+        self.not_resampled += later.not_resampled;
+        self.too_few_replicates += later.too_few_replicates;
+        self.best = later.best.map(|best| self.best.unwrap_or(0) + best).or(self.best);
+        self.incomparable += later.incomparable;
+        self.not_held_out += later.not_held_out;
         if self.first_bad.is_none() {
             self.first_bad.clone_from(&later.first_bad);
         }
@@ -170,6 +244,7 @@ impl Report {
         self.stages.pack += fitted.stages.pack;
         self.stages.search += fitted.stages.search;
         self.stages.judge += fitted.stages.judge;
+        self.stages.resample += fitted.stages.resample;
         self.stages.write += fitted.stages.write;
     }
 
@@ -245,6 +320,7 @@ impl Report {
                 "pack": seconds(self.stages.pack),
                 "search": seconds(self.stages.search),
                 "judge": seconds(self.stages.judge),
+                "resample": seconds(self.stages.resample),
                 "write": seconds(self.stages.write),
             },
         });
@@ -273,6 +349,24 @@ impl Report {
             card["counts"] = law.tally.counts();
             card["rows_missing"] = json!(law.tally.missing_rows);
             card["rows_dropped"] = json!(law.tally.dropped_rows);
+            card["without_standard_errors"] = json!({
+                "no_point_to_spare": law.tally.without_freedom,
+                "curvature_without_inverse": law.tally.without_curvature,
+            });
+            if law.tally.replicates + law.tally.not_resampled > 0 {
+                card["bootstrap"] = json!({
+                    "replicates": law.tally.replicates,
+                    "not_fitted": law.tally.replicates_failed,
+                    "at_bound": law.tally.replicates_pinned,
+                    "fits_not_resampled": law.tally.not_resampled,
+                    "fits_with_too_few_replicates": law.tally.too_few_replicates,
+                });
+            }
+            if let Some(best) = law.tally.best {
+                card["best"] = json!(best);
+                card["curves_not_compared"] = json!(law.tally.incomparable);
+                card["curves_without_holdout"] = json!(law.tally.not_held_out);
+            }
             card["first_bad_curve"] = json!(law.tally.first_bad.as_ref().map(|(key, _)| key));
             card["first_bad_reason"] = json!(law.tally.first_bad.as_ref().map(|(_, reason)| reason));
             card
@@ -327,6 +421,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         let line = move |j: usize| format!("{}: {}: {}", fit.law().name, name(j), fit.describe_box(j));
         (0..fit.plan.model.len()).map(line).collect::<Vec<_>>()
     });
+    let seed = request.extras.resampling.as_ref().map(|resampling| resampling.bootstrap.seed);
     let card = [
         ("version", env!("CARGO_PKG_VERSION").to_string()),
         ("formula", lines(laws.collect())),
@@ -335,8 +430,12 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("loss", loss),
         ("information_criteria", criteria.to_string()),
         ("weighting", weighting),
+        ("standard_errors", standard_errors(first).to_string()),
         ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
         ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
+        ("bootstrap", request.extras.resampling.as_ref().map_or(String::new(), bootstrap)),
+        ("seed", seed.map_or(String::new(), |seed| seed.to_string())),
+        ("select", request.extras.select.map_or(String::new(), Criterion::name)),
         ("bad_rows", if first.drop_bad_rows { "left out" } else { "make their curve bad_domain" }.to_string()),
         ("boxes", lines(boxes.collect())),
         ("inputs", lines(inputs.collect())),
@@ -347,6 +446,23 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+/// What the bootstrap did, in words.
+fn bootstrap(resampling: &Resampling) -> String {
+    let Bootstrap { replicates, scheme, search, .. } = resampling.bootstrap;
+    let start = if search { "each searched anew" } else { "each descended from the curve's optimum" };
+    let cluster = resampling.cluster.as_ref().map_or(String::new(), |cluster| format!(", whole clusters of {cluster}"));
+    format!("{replicates} replicates, {}{cluster}, {start}; percentiles by linear interpolation", scheme.name())
+}
+
+/// The estimate behind `<parameter>_se` and the covariance.
+fn standard_errors(plan: &Plan) -> &'static str {
+    match (plan.robust_errors, plan.weighting) {
+        (true, _) => "robust: H^-1 M H^-1 n/(n-p), M = sum of (w psi(r))^2 J J'",
+        (false, Weighting::Sigma(_)) => "classical: H^-1",
+        (false, _) => "classical: H^-1 s^2, s^2 = 2 objective/(n-p)",
+    }
 }
 
 fn space(plan: &Plan) -> &'static str {

@@ -7,18 +7,46 @@ use crate::fit::Status;
 use crate::fit::judge::Verdicts;
 use crate::fit::lanes::{pair, triangle};
 use crate::fit::pack::Plan;
+use crate::statistics::bootstrap::{Bootstrap, Replicates, Spread};
+use crate::statistics::selection::{Criterion, Ranking, Score};
 use crate::statistics::student::Quantiles;
 use crate::table::{OutputKind, Values};
 use std::sync::Arc;
 
-/// Columns that are written where they are asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+/// What is written only where it is asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extras {
     /// `covariance`, behind the others: a list of f64, the lower triangle, row by row, of the covariance matrix of the
     /// law's parameters in the law's order; 0 for parameters that are fixed or pinned, null where it is not determined.
     pub covariance: bool,
-    /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t.
+    /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t, or
+    /// between percentiles of the bootstrap.
     pub level: Option<f64>,
+    /// `<parameter>_boot_se` behind the intervals, and at the end `boot_fitted`, the replicates that were fitted, and
+    /// `boot_at_bound`, how many of those have a parameter that is held by its box.
+    pub resampling: Option<Resampling>,
+    /// `best` and `evidence` at the end, and under holdout `holdout_rmse`.
+    pub select: Option<Criterion>,
+}
+
+/// A bootstrap, and what it needs from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resampling {
+    pub bootstrap: Bootstrap,
+    /// The column whose values are resampled whole.
+    pub cluster: Option<String>,
+    /// Where the replicates' parameters are written.
+    pub draws: Option<String>,
+}
+
+/// What was found on a batch beyond the verdicts; one entry per law.
+#[derive(Debug, Default)]
+pub(super) struct Beyond {
+    /// Empty where nothing was resampled.
+    pub replicates: Vec<Replicates>,
+    /// Errors on the points held out; empty where none were.
+    pub held_out: Vec<Vec<Score>>,
+    pub ranking: Option<Ranking>,
 }
 
 /// The columns behind the keys.
@@ -66,7 +94,7 @@ const STATISTICS: [(&str, OutputKind); 11] = [
 
 impl Columns {
     /// Lays the columns out for the laws of a run.
-    pub fn new(fits: &[Fit], extras: Extras) -> Columns {
+    pub fn new(fits: &[Fit], extras: &Extras) -> Columns {
         let (parameters, notes) = union(fits);
         let number = |name: String| (name, OutputKind::Number);
         let mut announced = vec![("law".to_string(), OutputKind::Text)];
@@ -77,16 +105,29 @@ impl Columns {
                 parameters.iter().flat_map(|parameter| ["lo", "hi"].map(|end| format!("{}_{end}", parameter.name)));
             announced.extend(ends.map(number));
         }
+        if extras.resampling.is_some() {
+            announced.extend(parameters.iter().map(|parameter| number(format!("{}_boot_se", parameter.name))));
+        }
         announced.extend(STATISTICS.map(|(name, kind)| (name.to_string(), kind)));
         if extras.covariance {
             announced.push(("covariance".to_string(), OutputKind::NumberList));
+        }
+        if extras.resampling.is_some() {
+            announced.extend(["boot_fitted", "boot_at_bound"].map(|name| (name.to_string(), OutputKind::Count)));
+        }
+        if let Some(criterion) = extras.select {
+            announced.push(("best".to_string(), OutputKind::Flag));
+            announced.push(number("evidence".to_string()));
+            if matches!(criterion, Criterion::Holdout { .. }) {
+                announced.push(number("holdout_rmse".to_string()));
+            }
         }
         let free = |fit: &Fit| {
             let names = &fit.law().parameters;
             fit.plan.model.free.iter().map(|&j| Arc::from(names[j].as_str())).collect()
         };
         Columns {
-            extras,
+            extras: extras.clone(),
             announced,
             parameters,
             laws: fits.iter().map(|fit| Arc::from(fit.law().name.as_str())).collect(),
@@ -106,8 +147,42 @@ impl Columns {
         &self.notes
     }
 
+    /// Names and types of the table of draws.
+    pub fn announced_draws(&self) -> Vec<(String, OutputKind)> {
+        let first = [("law", OutputKind::Text), ("replicate", OutputKind::Count)];
+        let first = first.map(|(name, kind)| (name.to_string(), kind));
+        let parameters = self.parameters.iter().map(|parameter| (parameter.name.clone(), OutputKind::Number));
+        first.into_iter().chain(parameters).collect()
+    }
+
+    /// The draws of a batch. Rows run over curves, in a curve over laws, and in a law over replicates.
+    pub fn fill_draws(&self, fits: &[Fit], draws: &[Replicates], replicates: usize) -> Vec<Values> {
+        let laws = fits.len();
+        let curves = draws[0].fitted.len();
+        let rows = || (0..curves).flat_map(|_| (0..laws).flat_map(|law| (0..replicates).map(move |r| (law, r))));
+        let mut values = vec![
+            Values::Text(rows().map(|(law, _)| self.laws[law].clone()).collect()),
+            Values::Count(rows().map(|(_, replicate)| Some(replicate as u32)).collect()),
+        ];
+        for parameter in &self.parameters {
+            let mut column = vec![f64::NAN; curves * laws * replicates];
+            for (row, value) in column.iter_mut().enumerate() {
+                let (curve, law, replicate) = (row / (laws * replicates), row / replicates % laws, row % replicates);
+                let p = fits[law].plan.model.len();
+                let own = &draws[law].draws[(curve * replicates + replicate) * p..][..p];
+                match parameter.per_law[law] {
+                    Some(Source::Free(j)) => *value = own[j],
+                    Some(Source::Fixed(fixed)) if !own[0].is_nan() => *value = fixed,
+                    _ => {}
+                }
+            }
+            values.push(Values::Number(column));
+        }
+        values
+    }
+
     /// The values of a batch; `verdicts` holds one entry per law. Rows run over curves, and in a curve over laws.
-    pub fn fill(&self, fits: &[Fit], verdicts: &[Verdicts]) -> Vec<Values> {
+    pub(super) fn fill(&self, fits: &[Fit], verdicts: &[Verdicts], beyond: &Beyond) -> Vec<Values> {
         let laws = fits.len();
         let curves = verdicts[0].status.len();
         let rows = || (0..curves).flat_map(|curve| verdicts.iter().enumerate().map(move |(law, v)| (curve, law, v)));
@@ -122,16 +197,32 @@ impl Columns {
         };
         let mut values = vec![Values::Text(rows().map(|(_, law, _)| self.laws[law].clone()).collect())];
         for parameter in &self.parameters {
-            values.push(Values::Number(parameter.fill(fits, verdicts, |v| &v.parameters, |fixed| fixed)));
+            values.push(Values::Number(parameter.fill(fits, verdicts, |law| &verdicts[law].parameters, |fixed| fixed)));
         }
         for parameter in &self.parameters {
-            values.push(Values::Number(parameter.fill(fits, verdicts, |v| &v.standard_errors, |_| f64::NAN)));
+            values.push(Values::Number(parameter.fill(
+                fits,
+                verdicts,
+                |law| &verdicts[law].standard_errors,
+                |_| f64::NAN,
+            )));
         }
-        if let Some(level) = self.extras.level {
+        if let (Some(level), Some(resampling)) = (self.extras.level, &self.extras.resampling) {
+            let spread = |of: &Replicates| of.spread(resampling.bootstrap.replicates, level);
+            let spreads: Vec<Spread> = beyond.replicates.iter().map(spread).collect();
+            let fill = |parameter: &Parameter, of: &dyn Fn(&Spread) -> &Vec<f64>| {
+                Values::Number(parameter.fill(fits, verdicts, |law| of(&spreads[law]), |_| f64::NAN))
+            };
+            for parameter in &self.parameters {
+                values.push(fill(parameter, &|spread| &spread.low));
+                values.push(fill(parameter, &|spread| &spread.high));
+            }
+            values.extend(self.parameters.iter().map(|parameter| fill(parameter, &|spread| &spread.error)));
+        } else if let Some(level) = self.extras.level {
             let mut quantiles = Quantiles::new(level);
             for parameter in &self.parameters {
-                let centre = parameter.fill(fits, verdicts, |v| &v.parameters, |_| f64::NAN);
-                let error = parameter.fill(fits, verdicts, |v| &v.standard_errors, |_| f64::NAN);
+                let centre = parameter.fill(fits, verdicts, |law| &verdicts[law].parameters, |_| f64::NAN);
+                let error = parameter.fill(fits, verdicts, |law| &verdicts[law].standard_errors, |_| f64::NAN);
                 let half: Vec<f64> = rows()
                     .zip(&error)
                     .map(|((curve, law, v), error)| error * quantiles.two_sided(freedom(&fits[law].plan, v, curve)))
@@ -156,6 +247,19 @@ impl Columns {
             values.push(Values::NumberList(
                 rows().map(|(curve, law, v)| covariance(&fits[law].plan, v, curve)).collect(),
             ));
+        }
+        if self.extras.resampling.is_some() {
+            let own = |law: usize| &beyond.replicates[law];
+            values.push(Values::Count(rows().map(|(curve, law, _)| own(law).fitted[curve]).collect()));
+            let pinned = |curve: usize, law: usize| own(law).fitted[curve].map(|_| own(law).pinned[curve]);
+            values.push(Values::Count(rows().map(|(curve, law, _)| pinned(curve, law)).collect()));
+        }
+        if let Some(ranking) = &beyond.ranking {
+            values.push(Values::Flag(ranking.best.clone()));
+            values.push(Values::Number(ranking.evidence.clone()));
+            if !beyond.held_out.is_empty() {
+                values.push(Values::Number(rows().map(|(curve, law, _)| beyond.held_out[law][curve].value).collect()));
+            }
         }
         values
     }
@@ -197,12 +301,13 @@ pub(crate) fn covariance(plan: &Plan, verdicts: &Verdicts, curve: usize) -> Vec<
 }
 
 impl Parameter {
-    /// One value per curve and law: a free parameter's from `free`, a fixed one's from `fixed`, null without a fit.
-    fn fill(
+    /// One value per curve and law: a free parameter's from what `free` gives for the law, a fixed one's from `fixed`, null
+    /// without a fit.
+    fn fill<'a>(
         &self,
         fits: &[Fit],
         verdicts: &[Verdicts],
-        free: impl Fn(&Verdicts) -> &Vec<f64>,
+        free: impl Fn(usize) -> &'a Vec<f64>,
         fixed: impl Fn(f64) -> f64,
     ) -> Vec<f64> {
         let laws = fits.len();
@@ -210,7 +315,7 @@ impl Parameter {
         for (law, verdict) in verdicts.iter().enumerate() {
             let Some(source) = self.per_law[law] else { continue };
             let parameters = fits[law].plan.model.len();
-            let found = free(verdict);
+            let found = free(law);
             for (curve, status) in verdict.status.iter().enumerate() {
                 if status.has_parameters() {
                     values[curve * laws + law] = match source {

@@ -192,7 +192,7 @@ impl Allocator {
                     };
                     std::array::from_fn(|kind| [point[kind], point[kind] - half(kind), point[kind] + half(kind)])
                 } else {
-                    self.from_draws(point, &fit.draws, budgets[i], level)
+                    self.drawn(point, &fit.draws, budgets[i], level)
                 };
                 self.allocation(quantities, regret)
             })
@@ -206,7 +206,7 @@ impl Allocator {
         Allocation { inputs: [exp(u), exp(v)], predicted, ratio: exp(ratio), exponents: [a, b], regret }
     }
 
-    fn from_draws(&self, point: [f64; 6], draws: &[f64], budget: f64, level: f64) -> [Estimate; 6] {
+    fn drawn(&self, point: [f64; 6], draws: &[f64], budget: f64, level: f64) -> [Estimate; 6] {
         let rows: Vec<&[f64]> = draws.chunks_exact(self.parameters).collect();
         let theta = columns(self.parameters, rows.len(), |i| rows[i]);
         let (u, v, f) = self.solve(&theta, &vec![budget; rows.len()]);
@@ -367,4 +367,138 @@ fn roots(mut low: Vec<f64>, mut high: Vec<f64>, mut f: impl FnMut(&[f64]) -> (Ve
         }
     }
     x.iter().zip(rises).map(|(&x, rises)| if rises { x } else { f64::NAN }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::law::{Law, Mapping};
+
+    /// Regret is a difference of losses of about 2: rounding leaves some 1e-15 of it.
+    const REGRET: f64 = 1e-9;
+
+    fn fitted(text: &str) -> FittedLaw {
+        let columns = ["N", "D", "y"].map(String::from);
+        let law = Law::bind(text, &columns, Mapping { x: &columns[..2], y: Some("y") }).expect(text);
+        FittedLaw { columns: law.parameters.clone(), inputs: vec![0, 1], law, controls: Vec::new() }
+    }
+
+    fn fit(parameters: Vec<f64>) -> Fitted {
+        let covariance = (0..parameters.len()).flat_map(|i| (0..=i).map(move |j| (i, j)));
+        let covariance = covariance.map(|(i, j)| if i == j { 1e-6 * parameters[i] * parameters[i] } else { 0.0 });
+        Fitted {
+            law: 0,
+            covariance: Some(covariance.collect()),
+            freedom: 50.0,
+            noise: 1e-4,
+            evidence: f64::NAN,
+            draws: Vec::new(),
+            parameters,
+        }
+    }
+
+    /// The least loss along the constraint by golden sections over the logarithm of N, the other input by bisection.
+    fn brute_force(law: &FittedLaw, theta: &[f64], cost: &dyn Fn(f64, f64) -> f64, budget: f64) -> [f64; 3] {
+        let tokens = |n: f64| {
+            let (mut low, mut high) = (LOWEST, HIGHEST);
+            for _ in 0..200 {
+                let middle = 0.5 * (low + high);
+                if cost(n, middle.exp()) > budget { high = middle } else { low = middle }
+            }
+            (0.5 * (low + high)).exp()
+        };
+        let loss = |u: f64| law.law.graph.evaluate(law.law.prediction, &[u.exp(), tokens(u.exp()), 0.0], theta);
+        let (mut low, mut high) = (10f64.ln(), 1e16f64.ln());
+        let golden = 0.5 * (5f64.sqrt() - 1.0);
+        for _ in 0..100 {
+            let (a, b) = (high - golden * (high - low), low + golden * (high - low));
+            if loss(a) < loss(b) { high = b } else { low = a }
+        }
+        let u = 0.5 * (low + high);
+        [u.exp(), tokens(u.exp()), loss(u)]
+    }
+
+    #[test]
+    fn the_optimum_and_the_regret_are_those_of_brute_force() {
+        let chinchilla = vec![1.8172180975, 477.825861, 2143.417347, 0.3473104980, 0.3671724323];
+        type Cost<'a> = (&'a str, &'a dyn Fn(f64, f64) -> f64);
+        let plain: Cost = ("6*N*D", &|n, d| 6.0 * n * d);
+        let loaded: Cost = ("6*N*D + 3e8*N + 40*D", &|n, d| 6.0 * n * d + 3e8 * n + 40.0 * d);
+        for (text, theta, (cost, by_hand)) in [
+            ("chinchilla", chinchilla.clone(), plain),
+            ("chinchilla", chinchilla, loaded),
+            ("y ~ ((1e14/N)^(a/b) + 5e13/D)^b + 1.5", vec![0.076, 0.095], plain),
+        ] {
+            let law = fitted(text);
+            let rules = ["D=20*N".to_string(), "N=7e10".to_string(), "N=D/100".to_string()];
+            let allocator = Allocator::new(&law, Space::Log, cost, &rules).expect(text);
+            for budget in [1e20, 5.76e23, 1e26] {
+                let found = &allocator.allocate(&[&fit(theta.clone())], &[budget], 0.95)[0];
+                let [n, _, loss] = brute_force(&law, &theta, by_hand, budget);
+                assert!((found.predicted[0] - loss).abs() < REGRET, "{text} {cost} {budget}: {found:?}, {loss}");
+                // A minimum is flat: golden sections find its place to the root of the rounding.
+                assert!((found.inputs[0][0] / n - 1.0).abs() < 1e-5, "{text} {cost} {budget}: {found:?}, {n}");
+                let spent = by_hand(found.inputs[0][0], found.inputs[1][0]);
+                assert!((spent / budget - 1.0).abs() < 1e-11, "{text}: spends {spent} of {budget}");
+                let place: [&dyn Fn(f64) -> [f64; 2]; 3] = [&|w| [w, 20.0 * w], &|w| [7e10, w], &|w| [w / 100.0, w]];
+                for (rule, regret) in place.iter().zip(&found.regret) {
+                    let (mut low, mut high) = (LOWEST, HIGHEST);
+                    for _ in 0..200 {
+                        let middle: f64 = 0.5 * (low + high);
+                        let [n, d] = rule(middle.exp());
+                        if by_hand(n, d) > budget { high = middle } else { low = middle }
+                    }
+                    let [n, d] = rule((0.5 * (low + high)).exp());
+                    let expected = law.law.graph.evaluate(law.law.prediction, &[n, d, 0.0], &theta) - loss;
+                    let reachable = (by_hand(n, d) / budget - 1.0).abs() < 1e-9;
+                    let same = if reachable { (regret - expected).abs() < REGRET } else { regret.is_nan() };
+                    assert!(same, "{text} {cost} {budget}: regret {regret}, by hand {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_and_exponents_follow_from_moving_parameters_and_budget() {
+        let law = fitted("chinchilla");
+        let theta = vec![1.8, 480.0, 2100.0, 0.35, 0.37];
+        let allocator = Allocator::new(&law, Space::Log, "6*N*D + 3e8*N", &[]).expect("an allocator");
+        let at = |theta: &[f64], budget: f64| {
+            let found = &allocator.allocate(&[&fit(theta.to_vec())], &[budget], 0.95)[0];
+            [found.predicted[0], found.inputs[0][0], found.inputs[1][0], found.ratio[0]].map(f64::ln)
+        };
+        let exponents = &allocator.allocate(&[&fit(theta.clone())], &[1e22], 0.95)[0].exponents;
+        let difference =
+            |up: [f64; 4], down: [f64; 4], by: f64| -> [f64; 4] { std::array::from_fn(|k| (up[k] - down[k]) / by) };
+        let step = 1e-4f64;
+        let by_budget = difference(at(&theta, 1e22 * step.exp()), at(&theta, 1e22 * (-step).exp()), 2.0 * step);
+        for (exponent, k) in exponents.iter().zip([1, 2]) {
+            assert!((exponent[0] - by_budget[k]).abs() < 1e-7, "{exponent:?}, by differences {}", by_budget[k]);
+        }
+        let mut variance = [0.0; 4];
+        for j in 0..5 {
+            let moved = |sign: f64| {
+                let mut theta = theta.clone();
+                theta[j] *= 1.0 + sign * step;
+                at(&theta, 1e22)
+            };
+            let slope = difference(moved(1.0), moved(-1.0), 2.0 * step * theta[j]);
+            (0..4).for_each(|k| variance[k] += 1e-6 * (theta[j] * slope[k]).powi(2));
+        }
+        let found = &allocator.allocate(&[&fit(theta)], &[1e22], 0.95)[0];
+        let quantile = Quantiles::new(0.95).two_sided(50.0);
+        for (k, estimate) in [found.predicted, found.inputs[0], found.inputs[1], found.ratio].iter().enumerate() {
+            let half = (estimate[2] / estimate[0]).ln();
+            let expected = quantile * variance[k].sqrt();
+            assert!((half / expected - 1.0).abs() < 1e-5, "{k}: {half}, by differences {expected}");
+        }
+    }
+
+    #[test]
+    fn a_law_that_keeps_falling_has_no_optimum() {
+        let law = fitted("y ~ A*N^-a + 0*D*A");
+        let allocator = Allocator::new(&law, Space::Log, "6*N*D", &[]).expect("an allocator");
+        let found = &allocator.allocate(&[&fit(vec![3.0, 0.5])], &[1e20], 0.95)[0];
+        assert!(found.predicted[0].is_nan() && found.inputs[0][0].is_nan(), "{found:?}");
+    }
 }

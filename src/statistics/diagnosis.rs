@@ -55,7 +55,7 @@ pub struct Diagnosis {
     pub points: u32,
     /// One of [`SHAPES`] or [`CANNOT_TELL`].
     pub shape: &'static str,
-    /// AICc above the least, per candidate.
+    /// AICc above the least, per candidate; a break is looked for only where simpler laws miss something.
     pub above: [f64; SHAPES.len()],
     /// Second derivative of log y in log x and its two-sided p: zero for a power law.
     pub curvature: [f64; 2],
@@ -111,26 +111,70 @@ impl Candidates {
     /// # Errors
     /// What a backend refuses; the CPU refuses nothing.
     pub fn diagnose(&self, batch: &CurveBatch, level: f64, target: Option<f64>) -> Result<Vec<Diagnosis>> {
-        let verdicts = self.laws.iter().map(|(plan, _)| {
-            let packed = plan.pack(batch);
+        let verdicts = |law: usize, batch: &CurveBatch| -> Result<Verdicts> {
+            let packed = self.laws[law].0.pack(batch);
             Ok(judge(&packed.problem, &Cpu.propose(&packed.problem)?, false))
-        });
-        let verdicts = verdicts.collect::<Result<Vec<Verdicts>>>()?;
-        let curves = (0..batch.len()).into_par_iter().with_min_len(64);
-        Ok(curves.map(|curve| self.curve(batch, &verdicts, curve, level, target)).collect())
+        };
+        let simple = (0..BROKEN).map(|law| verdicts(law, batch)).collect::<Result<Vec<Verdicts>>>()?;
+        let curves = || (0..batch.len()).into_par_iter().with_min_len(64);
+        let fit = |law: usize, verdicts: &Verdicts, curve: usize| self.fit(law, verdicts, curve);
+        let mut fits: Vec<Vec<Option<Fit>>> =
+            curves().map(|curve| (0..BROKEN).map(|law| fit(law, &simple[law], curve)).collect()).collect();
+        // A break is dear to search for, and only where simpler laws miss something can it be found.
+        let missed: Vec<bool> = curves().map(|curve| self.misses(batch, curve, &fits[curve])).collect();
+        let bent: Vec<usize> = (0..batch.len()).filter(|&curve| missed[curve]).collect();
+        let broken = verdicts(BROKEN, &chosen(batch, &bent))?;
+        fits.iter_mut().for_each(|fits| fits.push(None));
+        for (position, &curve) in bent.iter().enumerate() {
+            fits[curve][BROKEN] = fit(BROKEN, &broken, position);
+        }
+        Ok(curves().map(|curve| self.curve(batch, &fits[curve], curve, level, target)).collect())
+    }
+
+    /// Whether the best of the simpler laws leaves a pattern in log x: a component of its residuals along one of the first
+    /// polynomials that noise has once in twenty curves.
+    fn misses(&self, batch: &CurveBatch, curve: usize, fits: &[Option<Fit>]) -> bool {
+        let rows = batch.offsets[curve]..batch.offsets[curve + 1];
+        let (x, y) = (&batch.columns[0][rows.clone()], &batch.columns[1][rows]);
+        let Some(law) = best_guess(fits) else { return true };
+        let fit = fits[law].as_ref().expect("only fitted laws are chosen");
+        let residuals = self.residuals(law, &fit.fitted.parameters, x, y).1;
+        let freedom = x.len() as f64 - (fit.fitted.parameters.len() + PATTERNS) as f64;
+        if freedom < 1.0 {
+            return true;
+        }
+        let mut rest: f64 = residuals.iter().map(|r| r * r).sum();
+        let components: Vec<f64> = polynomials(x)
+            .iter()
+            .map(|basis| basis.iter().zip(&residuals).map(|(basis, residual)| basis * residual).sum())
+            .collect();
+        rest -= components.iter().map(|component| component * component).sum::<f64>();
+        let noise = rest.max(x.len() as f64 * ROUNDING * ROUNDING) / freedom;
+        components.iter().any(|component| two_sided_p(component / noise.sqrt(), freedom) < 0.05 / PATTERNS as f64)
+    }
+
+    /// t and its slopes at x and, last, at twice the largest; and log y − t.
+    fn residuals(&self, law: usize, theta: &[f64], x: &[f64], y: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
+        let last = x.last().copied().unwrap_or(f64::NAN);
+        let at: Vec<f64> = x.iter().copied().chain([2.0 * last]).collect();
+        let parameters = theta.iter().map(|&value| vec![value; at.len()]);
+        let columns: Vec<Vec<f64>> = [at.clone()].into_iter().chain(parameters).collect();
+        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+        let values = self.laws[law].1.evaluate(&columns);
+        let residuals = y.iter().zip(&values[0]).map(|(y, t)| y.ln() - t).collect();
+        (values, residuals)
     }
 
     fn curve(
         &self,
         batch: &CurveBatch,
-        verdicts: &[Verdicts],
+        fits: &[Option<Fit>],
         curve: usize,
         level: f64,
         target: Option<f64>,
     ) -> Diagnosis {
         let rows = batch.offsets[curve]..batch.offsets[curve + 1];
         let (x, y) = (&batch.columns[0][rows.clone()], &batch.columns[1][rows]);
-        let fits: Vec<Option<Fit>> = (0..SHAPES.len()).map(|law| self.fit(law, &verdicts[law], curve)).collect();
         let mut found = Diagnosis::empty(x.len() as u32);
         let (Some(&first), Some(&last)) = (x.first(), x.last()) else {
             found.words = "No usable point.".into();
@@ -140,11 +184,11 @@ impl Candidates {
         found.reach = (target.unwrap_or(10.0 * last) / last).log10() / found.decades;
         (found.trend, found.curvature) = straightness(x, y);
         let least = fits.iter().flatten().map(|fit| fit.aicc).fold(f64::INFINITY, f64::min);
-        for (above, fit) in found.above.iter_mut().zip(&fits) {
+        for (above, fit) in found.above.iter_mut().zip(fits) {
             *above = fit.as_ref().map_or(f64::NAN, |fit| fit.aicc - least);
         }
-        let decided = decide(&fits, found.trend[1]);
-        let law = decided.or_else(|| best_guess(&fits));
+        let decided = decide(fits, found.trend[1]);
+        let law = decided.or_else(|| best_guess(fits));
         if let Some(law) = law {
             let fit = fits[law].as_ref().expect("only fitted laws are chosen");
             self.describe(&mut found, law, fit, x, y, level);
@@ -152,7 +196,7 @@ impl Candidates {
         if let Some(law) = decided {
             found.shape = SHAPES[law];
         }
-        found.words = words(&found, &fits, decided, x, target);
+        found.words = words(&found, fits, decided, x, target);
         found
     }
 
@@ -210,14 +254,8 @@ impl Candidates {
         }
         found.scatter = fitted.noise.sqrt();
 
-        let last = x.last().copied().unwrap_or(f64::NAN);
-        let at: Vec<f64> = x.iter().copied().chain([2.0 * last]).collect();
-        let columns: Vec<Vec<f64>> =
-            [at.clone()].into_iter().chain(theta.iter().map(|&value| vec![value; at.len()])).collect();
-        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let values = self.laws[law].1.evaluate(&columns);
+        let (values, residuals) = self.residuals(law, theta, x, y);
         found.next_doubling = (values[0][x.len()] - values[0][x.len() - 1]).exp_m1();
-        let residuals: Vec<f64> = y.iter().zip(&values[0]).map(|(y, t)| y.ln() - t).collect();
         if fit.squares > 2.0 * x.len() as f64 * ROUNDING * ROUNDING {
             found.runs = runs(&residuals);
         }
@@ -239,6 +277,45 @@ impl Candidates {
             }
         }
     }
+}
+
+/// Polynomials along which residuals are looked at.
+const PATTERNS: usize = 5;
+
+/// Polynomials in log x of degrees 1 to [`PATTERNS`], orthonormal over the points.
+fn polynomials(x: &[f64]) -> Vec<Vec<f64>> {
+    let logs: Vec<f64> = x.iter().map(|x| x.ln()).collect();
+    let (low, high) = (logs[0], logs[logs.len() - 1]);
+    let place: Vec<f64> = logs.iter().map(|log| 2.0 * (log - low) / (high - low) - 1.0).collect();
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let mut basis = vec![vec![1.0 / (x.len() as f64).sqrt(); x.len()]];
+    for degree in 0..PATTERNS {
+        let mut next: Vec<f64> = basis[degree].iter().zip(&place).map(|(value, place)| value * place).collect();
+        // Twice is enough (Kahan and Parlett).
+        for _ in 0..2 {
+            for known in &basis {
+                let along = dot(known, &next);
+                next.iter_mut().zip(known).for_each(|(value, known)| *value -= along * known);
+            }
+        }
+        let norm = dot(&next, &next).sqrt();
+        next.iter_mut().for_each(|value| *value = if norm > 1e-9 { *value / norm } else { 0.0 });
+        basis.push(next);
+    }
+    basis.split_off(1)
+}
+
+/// Some curves of a batch.
+fn chosen(batch: &CurveBatch, curves: &[usize]) -> CurveBatch {
+    let mut some = CurveBatch { offsets: vec![0], columns: vec![Vec::new(); batch.columns.len()] };
+    for &curve in curves {
+        let rows = batch.offsets[curve]..batch.offsets[curve + 1];
+        for (into, from) in some.columns.iter_mut().zip(&batch.columns) {
+            into.extend_from_slice(&from[rows.clone()]);
+        }
+        some.offsets.push(some.columns[0].len());
+    }
+    some
 }
 
 /// One candidate on one curve.

@@ -15,7 +15,7 @@ use crate::fit::{Loss, Objective, Space};
 use crate::formula::graph::Node;
 use crate::law::{Law, Mapping, catalogue};
 use crate::pipeline::{self, parameter_column};
-use crate::table::rows::{Joiner, RowReader, RowSelection, Rows, metadata};
+use crate::table::rows::{Identity, Joiner, RowReader, RowSelection, Rows, metadata};
 use crate::table::{KeySchema, Keys, Source};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -230,7 +230,7 @@ impl Fits {
             }
         }
         let parameters: BTreeMap<String, usize> = numbers.iter().cloned().zip(0..).collect();
-        numbers.extend(parameters.iter().map(|(name, _)| format!("{name}_se")));
+        numbers.extend(parameters.keys().map(|name| format!("{name}_se")));
         // The errors' order is that of the sorted names.
         let errors = parameters.keys().enumerate().map(|(at, name)| (name.clone(), parameters.len() + at)).collect();
         let first = numbers.len();
@@ -412,7 +412,7 @@ pub struct Draws {
     places: Vec<Vec<usize>>,
     laws: Vec<String>,
     /// The batch that is being taken in, the identities of its rows, and the next row.
-    current: Option<(Rows, Vec<Box<[u8]>>, usize)>,
+    current: Option<(Rows, Vec<Identity>, usize)>,
 }
 
 impl Draws {

@@ -3,6 +3,7 @@
 //! In: fitted laws, as the table of fits holds them, or curves. Out: intervals, forecasts, allocations, designs, diagnoses.
 
 pub mod allocation;
+pub mod bootstrap;
 pub mod calibration;
 pub mod design;
 pub mod diagnosis;
@@ -10,5 +11,6 @@ pub mod fits;
 pub mod forecast;
 pub mod frontier;
 pub mod resources;
+pub mod selection;
 pub mod student;
 pub mod surface;

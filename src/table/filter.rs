@@ -353,10 +353,14 @@ impl Evaluation<'_> {
 
     fn value_of_part(&self, tree: &Expression) -> std::result::Result<Value, ArrowError> {
         Ok(match &tree.kind {
-            Kind::Number(number) => match integer_of(&self.text[tree.span.clone()], *number) {
-                Some(integer) => Value::Integers(Integers::One(integer)),
-                None => Value::Numbers(Numbers::One(*number)),
-            },
+            Kind::Number(number) => {
+                // A part's text holds the parentheses around it.
+                let around = |c: char| c.is_whitespace() || matches!(c, '(' | ')');
+                match integer_of(self.text[tree.span.clone()].trim_matches(around), *number) {
+                    Some(integer) => Value::Integers(Integers::One(integer)),
+                    None => Value::Numbers(Numbers::One(*number)),
+                }
+            }
             Kind::Text(text) => {
                 Value::Text(Other { array: Arc::new(StringArray::from(vec![text.as_str()])), one: true })
             }
@@ -659,6 +663,7 @@ mod tests {
             ("step > 0", &[0usize, 1][..]),
             ("step == 9007199254740993", &[0]),
             ("step == 9007199254740992", &[1]),
+            ("( step ) == ( (9007199254740993) )", &[0]),
             ("9007199254740992 < step", &[0]),
             ("step != -5", &[0, 1]),
             ("step > 1e18", &[]),

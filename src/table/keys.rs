@@ -189,6 +189,13 @@ impl Keys {
         Keys { schema: self.schema.clone(), columns, length: rows.len(), first: self.first }
     }
 
+    /// Consecutive keys.
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Keys {
+        let columns = self.columns.iter().map(|column| column.slice(rows.start, rows.len())).collect();
+        let first = self.first + rows.start as u64;
+        Keys { schema: self.schema.clone(), columns, length: rows.len(), first }
+    }
+
     pub(super) fn columns(&self) -> &[ArrayRef] {
         &self.columns
     }
@@ -219,7 +226,7 @@ fn data_type_written(data_type: &DataType) -> DataType {
 }
 
 /// The hasher of the standard library with its fixed keys: the same for the same key all through a run.
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()

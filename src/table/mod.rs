@@ -26,7 +26,7 @@ mod testing;
 mod write;
 
 pub use keys::{KeySchema, Keys};
-pub use read::{Counts, Event, ReadOptions, Reader, Selection, read};
+pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};
 pub use write::{OutputKind, Values, Writer};
 
@@ -39,4 +39,19 @@ pub struct Batch {
     pub keys: Keys,
     /// The numeric columns in the order in which they were asked for.
     pub curves: CurveBatch,
+}
+
+impl Batch {
+    /// The batch in parts of at most `curves` curves.
+    pub fn split(self, curves: usize) -> Vec<Batch> {
+        if self.curves.len() <= curves {
+            return vec![self];
+        }
+        let starts = (0..self.curves.len()).step_by(curves.max(1));
+        let part = |start: usize| {
+            let range = start..self.curves.len().min(start + curves.max(1));
+            Batch { keys: self.keys.slice(range.clone()), curves: self.curves.slice(range) }
+        };
+        starts.map(part).collect()
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows Arrow types and what counts as a number; knows no files, no keys and no curves.
 
+use super::keys::hash;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
@@ -45,6 +46,19 @@ pub(super) fn to_f64(array: &ArrayRef) -> Result<ScalarBuffer<f64>, ArrowError> 
     Ok(values.into())
 }
 
+/// One f64 per row that tells values apart and means nothing else: numbers stand for themselves, anything else for a hash of
+/// its text; null is a value of its own.
+pub(super) fn to_labels(array: &ArrayRef) -> Result<ScalarBuffer<f64>, ArrowError> {
+    if is_number(array.data_type()) {
+        return to_f64(array);
+    }
+    let texts = cast(array, &DataType::Utf8)?;
+    // 53 bits: even a million labels of one curve hardly ever share one.
+    let label = |text: Option<&str>| text.map_or(f64::NAN, |text| (hash(text.as_bytes()) >> 11) as f64);
+    let labels: Vec<f64> = texts.as_string::<i32>().iter().map(label).collect();
+    Ok(labels.into())
+}
+
 /// The numbers of all lists of a column, and for every row where its own lie (`None` for a null list).
 pub(super) struct Lists {
     pub values: ScalarBuffer<f64>,
@@ -80,7 +94,7 @@ pub(super) fn to_lists(array: &ArrayRef) -> Result<Lists, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Decimal128Array, Float32Array, Int64Array, UInt64Array};
+    use arrow::array::{BooleanArray, Decimal128Array, Float32Array, Int64Array, StringArray, UInt64Array};
     use std::sync::Arc;
 
     #[test]
@@ -97,6 +111,25 @@ mod tests {
         assert_eq!(to_f64(&unsigned).expect("numbers")[0], u64::MAX as f64);
         let single: ArrayRef = Arc::new(Float32Array::from(vec![0.1f32]));
         assert_eq!(to_f64(&single).expect("numbers")[0], f64::from(0.1f32));
+    }
+
+    #[test]
+    fn labels_tell_values_of_any_type_apart() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None, Some("a"), None]));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true, false, true, true, false]));
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let encoded = cast(&texts, &dictionary).expect("a cast");
+        let equal = |array: &ArrayRef, i: usize, j: usize| {
+            let labels = to_labels(array).expect("labels");
+            labels[i].to_bits() == labels[j].to_bits()
+        };
+        for array in [&texts, &encoded] {
+            assert!(equal(array, 0, 3) && equal(array, 2, 4) && !equal(array, 0, 1) && !equal(array, 0, 2));
+            assert_eq!(to_labels(array).expect("labels")[0], to_labels(&texts).expect("labels")[0]);
+        }
+        assert!(equal(&flags, 0, 2) && equal(&flags, 1, 4) && !equal(&flags, 0, 1));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7, 8]));
+        assert_eq!(to_labels(&numbers).expect("labels").as_ref(), [7.0, 8.0]);
     }
 
     #[test]

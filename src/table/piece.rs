@@ -5,7 +5,7 @@
 
 use super::filter::Filter;
 use super::keys::{KeySchema, starts};
-use super::numbers::{Lists, to_f64, to_lists};
+use super::numbers::{Lists, to_f64, to_labels, to_lists};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::ScalarBuffer;
@@ -24,12 +24,21 @@ pub(super) struct Wanted {
     pub schema: KeySchema,
 }
 
-/// A numeric column.
+/// A numeric column, or one of labels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Number {
     /// Index among the needed columns.
     pub column: usize,
     pub list: bool,
+    /// See [`to_labels`].
+    pub label: bool,
+}
+
+impl Number {
+    fn read(self, columns: &[ArrayRef]) -> std::result::Result<ScalarBuffer<f64>, ArrowError> {
+        let column = &columns[self.column];
+        if self.label { to_labels(column) } else { to_f64(column) }
+    }
 }
 
 impl Wanted {
@@ -109,7 +118,7 @@ pub(super) fn prepare(
     }
     let starts = starts(&keys, rows).map_err(failed)?;
     let (keys, hashes) = wanted.encode(&keys, starts.clone()).map_err(failed)?;
-    let numbers = wanted.numbers.iter().map(|number| to_f64(&columns[number.column]));
+    let numbers = wanted.numbers.iter().map(|number| number.read(&columns));
     let columns = numbers.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
     let starts = starts.into_iter().map(|start| start as usize).collect();
     Ok(Piece { rows_read, rows_left_out, starts, rows, keys, hashes, columns })
@@ -139,11 +148,10 @@ fn flatten(
     let failed = |error: ArrowError| Error::Input { file: file.to_path_buf(), message: error.to_string() };
     let mut taken = Vec::with_capacity(wanted.numbers.len());
     for number in &wanted.numbers {
-        let column = &columns[number.column];
         taken.push(if number.list {
-            Column::Lists(to_lists(column).map_err(failed)?)
+            Column::Lists(to_lists(&columns[number.column]).map_err(failed)?)
         } else {
-            Column::Scalars(to_f64(column).map_err(failed)?)
+            Column::Scalars(number.read(columns).map_err(failed)?)
         });
     }
     let mut starts = Vec::with_capacity(rows);

@@ -84,7 +84,21 @@ const STACK: usize = 16 << 20;
 /// # Errors
 /// Columns that are missing, have the wrong type or differ between files; a filter whose types are wrong.
 pub fn read(source: &Source, selection: &Selection, options: &ReadOptions) -> Result<Reader> {
-    let plan = Arc::new(plan(source, selection)?);
+    read_with_labels(source, selection, &[], options)
+}
+
+/// As [`read`]; behind the numbers, batches hold the columns `labels`, which may be of any type that tells rows apart: equal
+/// values become equal numbers, different ones different numbers.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_labels(
+    source: &Source,
+    selection: &Selection,
+    labels: &[String],
+    options: &ReadOptions,
+) -> Result<Reader> {
+    let plan = Arc::new(plan(source, selection, labels)?);
     let identity = match (plan.wanted.lists(), plan.wanted.keys.is_empty()) {
         (true, _) => Identity::Run,
         (false, true) => Identity::Whole,
@@ -113,13 +127,13 @@ struct Plan {
     tasks: Vec<Task>,
 }
 
-fn plan(source: &Source, selection: &Selection) -> Result<Plan> {
+fn plan(source: &Source, selection: &Selection, labels: &[String]) -> Result<Plan> {
     let filter = selection.filter.as_ref().map(|(text, tree)| Filter::new(text, tree));
     if let Some(filter) = &filter {
         check_filter(source, filter)?;
     }
     let schema = KeySchema::new(source, &selection.keys)?;
-    let lists = list_columns(source, &selection.numbers)?;
+    let lists = list_columns(source, &selection.numbers, false)?;
     let mut needed: Vec<String> = Vec::new();
     let mut index_of = |name: &String| {
         needed.iter().position(|known| known == name).unwrap_or_else(|| {
@@ -129,7 +143,11 @@ fn plan(source: &Source, selection: &Selection) -> Result<Plan> {
     };
     let keys = selection.keys.iter().map(&mut index_of).collect();
     let numbers = selection.numbers.iter().zip(lists);
-    let numbers = numbers.map(|(name, list)| Number { column: index_of(name), list }).collect();
+    let mut numbers: Vec<Number> =
+        numbers.map(|(name, list)| Number { column: index_of(name), list, label: false }).collect();
+    for (name, list) in labels.iter().zip(list_columns(source, labels, true)?) {
+        numbers.push(Number { column: index_of(name), list, label: true });
+    }
     for name in filter.iter().flat_map(Filter::columns) {
         index_of(&name);
     }
@@ -169,8 +187,8 @@ fn check_filter(source: &Source, filter: &Filter) -> Result<()> {
     Ok(())
 }
 
-/// For every numeric column whether it holds lists.
-fn list_columns(source: &Source, names: &[String]) -> Result<Vec<bool>> {
+/// For every column, numeric or of labels, whether it holds lists.
+fn list_columns(source: &Source, names: &[String], labels: bool) -> Result<Vec<bool>> {
     let mut lists = Vec::with_capacity(names.len());
     for name in names {
         source.column(name)?;
@@ -186,6 +204,7 @@ fn list_columns(source: &Source, names: &[String]) -> Result<Vec<bool>> {
             let this = match kind_of(&data_type) {
                 ColumnKind::Number => false,
                 ColumnKind::ListOfNumbers => true,
+                _ if labels && !data_type.is_nested() => false,
                 _ => {
                     let among =
                         if source.files().len() > 1 { format!(" in {}", file.path.display()) } else { String::new() };

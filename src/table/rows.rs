@@ -203,6 +203,9 @@ fn damaged(file: &Path, error: &ArrowError) -> Error {
     Error::Input { file: file.to_path_buf(), message: error.to_string() }
 }
 
+/// What is equal for equal keys.
+pub type Identity = Box<[u8]>;
+
 /// Tells equal keys of two tables.
 #[derive(Debug, Clone)]
 pub struct Joiner(KeySchema);
@@ -230,7 +233,7 @@ impl Joiner {
     ///
     /// # Errors
     /// An integer of one table that the other's type cannot hold.
-    pub fn identities(&self, keys: &Keys) -> Result<Vec<Box<[u8]>>> {
+    pub fn identities(&self, keys: &Keys) -> Result<Vec<Identity>> {
         let column = |name: &String| {
             let position = keys.schema().names().iter().position(|known| known == name);
             keys.columns()[position.expect("both tables were asked for these keys")].clone()

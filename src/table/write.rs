@@ -9,7 +9,8 @@
 use super::keys::{KeySchema, Keys};
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
+    Array, ArrayRef, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    UInt32Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, take};
@@ -40,6 +41,8 @@ pub enum OutputKind {
     Number,
     /// u32.
     Count,
+    /// Booleans.
+    Flag,
     /// Joined by `;` in CSV.
     TextList,
     /// f64 each; joined by `;` in CSV.
@@ -55,6 +58,8 @@ pub enum Values {
     Number(Vec<f64>),
     /// `None` is null.
     Count(Vec<Option<u32>>),
+    /// Never null.
+    Flag(Vec<bool>),
     /// Lists of strings, never null.
     TextList(Vec<Vec<Arc<str>>>),
     /// Lists of numbers; an empty one is written as null.
@@ -67,6 +72,7 @@ impl Values {
             Values::Text(_) => OutputKind::Text,
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
+            Values::Flag(_) => OutputKind::Flag,
             Values::TextList(_) => OutputKind::TextList,
             Values::NumberList(_) => OutputKind::NumberList,
         }
@@ -80,6 +86,7 @@ impl Values {
                 Arc::new(Float64Array::new(numbers.clone().into(), Some(NullBuffer::new(known))))
             }
             Values::Count(counts) => Arc::new(UInt32Array::from(counts.clone())),
+            Values::Flag(flags) => Arc::new(BooleanArray::from(flags.clone())),
             Values::TextList(lists) => {
                 let mut builder = ListBuilder::new(StringBuilder::new());
                 for list in lists {
@@ -106,6 +113,7 @@ impl OutputKind {
             OutputKind::Text => DataType::Utf8,
             OutputKind::Number => DataType::Float64,
             OutputKind::Count => DataType::UInt32,
+            OutputKind::Flag => DataType::Boolean,
             OutputKind::TextList => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
             OutputKind::NumberList => DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))),
         }
@@ -364,6 +372,7 @@ fn write_csv(
                 // The shortest text that reads back as the same number.
                 Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
                 Values::Count(counts) => line.push_str(&counts[row].map_or(String::new(), |count| count.to_string())),
+                Values::Flag(flags) => line.push_str(if flags[row] { "true" } else { "false" }),
                 Values::TextList(lists) => line.push_str(&quoted(&lists[row].join(";"))),
                 Values::NumberList(lists) => {
                     let numbers: Vec<String> = lists[row].iter().map(|number| format!("{number:?}")).collect();

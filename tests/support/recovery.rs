@@ -10,10 +10,10 @@ use sweepfit::fit::judge::judge;
 use sweepfit::fit::pack::{Plan, Weighting};
 use sweepfit::fit::{Backend, Loss, Objective, Space, Status};
 use sweepfit::formula::graph::{Id, Unary};
-use sweepfit::generate::{Axis, Draw, Generated, Noise, Sweep};
-use sweepfit::law::catalogue::Entry;
-use sweepfit::law::{Law, Mapping};
-use sweepfit::pipeline::Fit;
+use sweepfit::generate::{Generated, Noise, Sweep};
+use sweepfit::law::Law;
+use sweepfit::law::catalogue::{CATALOGUE, Entry};
+use sweepfit::pipeline::{Fit, search};
 
 /// Largest relative error of a parameter that is recovered.
 pub const RECOVERED: f64 = 1e-6;
@@ -67,39 +67,40 @@ impl Row {
     }
 }
 
+/// The table over the catalogue, and the failures of laws that miss a share. Of the laws of one family, which share a
+/// search, all are tried: their parameters are their own.
+pub fn all(curves: usize, backend: &dyn Backend) -> (String, Vec<String>) {
+    let curves = std::env::var("SWEEPFIT_CURVES").map_or(curves, |text| text.parse().expect("a number of curves"));
+    let only = std::env::var("SWEEPFIT_LAWS").ok();
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == name));
+    let mut table = vec![Row::heading()];
+    let mut failures = Vec::new();
+    for entry in CATALOGUE.iter().filter(|entry| wanted(entry.name)) {
+        let row = recover(entry, curves, 1, backend);
+        table.push(row.line());
+        if !row.is_good() {
+            failures.extend(row.failures);
+        }
+    }
+    (table.join("\n"), failures)
+}
+
 /// Draws `curves` curves of `entry` under `seed`, fits them in log space by default, and compares.
 pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Backend) -> Row {
-    let names: Vec<String> = entry.inputs.iter().map(|input| input.to_string()).collect();
-    let columns = [names.clone(), vec!["y".to_string()]].concat();
-    let law = Law::bind(entry.name, &columns, Mapping { x: &names, y: Some("y") }).expect("a catalogue law binds");
-    let axis = Axis::four_decades(entry);
     let points = if entry.inputs.len() == 1 { 32 } else { 64 };
-    let sweep = Sweep {
-        axes: law.columns.iter().map(|column| (column != "y").then_some(axis)).collect(),
-        draws: vec![Draw::Typical; law.parameters.len()],
-        points: (points, points),
-        noise: Noise::Log(0.0),
-        seed,
-        law: law.clone(),
-    };
+    let sweep = Sweep::typical(entry, (points, points), Noise::Log(0.0), seed);
     let Generated { curves: batch, truth } = sweep.batch(0, curves).expect("typical parameters give finite curves");
+    let law = sweep.law;
     let objective = Objective { space: Space::Log, loss: Loss::Squares };
-    let plan =
-        |law, controls: &[_]| Plan::new(law, objective, controls, Weighting::Even, false, &law_columns(&columns));
+    let plan = |law: Law, controls: &[_]| {
+        let columns = law.columns.clone();
+        Plan::new(law, objective, controls, Weighting::Even, false, &columns)
+    };
     let (plan, spelling) =
         Fit::plan(vec![law.clone()], &[], plan).expect("a catalogue law is planned").pop().expect("one law, one plan");
-    let packed = plan.pack(&batch);
-    let t0 = std::time::Instant::now();
-    let proposals = backend.propose(&packed.problem).expect("the device works");
-    let t1 = std::time::Instant::now();
+    let mut packed = plan.pack(&batch);
+    let proposals = search(backend, &mut packed.problem).expect("the device works");
     let found = judge(&packed.problem, &proposals, false);
-    println!(
-        "search {:?} judge {:?} starts per curve {:.2} points {}",
-        t1 - t0,
-        t1.elapsed(),
-        *proposals.offsets.last().unwrap() as f64 / curves as f64,
-        plan.grid_points()
-    );
     let found = spelling.as_ref().map_or_else(|| found.clone(), |spelling| spelling.spell(&found));
 
     let jacobian = Jacobian::of(&law);
@@ -130,16 +131,6 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
             (counts, good, failure)
         })
         .collect();
-    if std::env::var("SWEEPFIT_VERBOSE").is_ok() {
-        let mut counts = std::collections::BTreeMap::new();
-        for (curve, (counts_, good, _)) in outcomes.iter().enumerate() {
-            *counts.entry((*counts_, *good, format!("{:?}", found.status[curve]))).or_insert(0) += 1;
-        }
-        println!("(counted, good, status) {counts:?}");
-        for failure in outcomes.iter().filter_map(|(.., failure)| failure.clone()).take(6) {
-            println!("{failure}");
-        }
-    }
     let count = |wanted: &dyn Fn(&(bool, bool, Option<String>)) -> bool| outcomes.iter().filter(|o| wanted(o)).count();
     Row {
         law: entry.name,
@@ -149,10 +140,6 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
         perfect: count(&|(counts, good, _)| !*counts && *good),
         failures: outcomes.iter().filter_map(|(.., failure)| failure.clone()).take(20).collect(),
     }
-}
-
-fn law_columns(columns: &[String]) -> Vec<String> {
-    columns.to_vec()
 }
 
 /// ∂ log f/∂ log θ, as nodes.

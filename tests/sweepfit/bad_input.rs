@@ -206,3 +206,24 @@ fn generate_refuses_what_it_cannot_make() {
         assert!(folder.names().is_empty(), "{flags:?}");
     }
 }
+
+#[test]
+fn bootstraps_and_tournaments_that_cannot_be_meant_are_refused() {
+    let law = ["--law", "power", "--x", "x", "--y", "y"];
+    for (flags, message) in [
+        (&["--bootstrap", "1"][..], "B must be a whole number from 2 to 1000000"),
+        (&["--bootstrap", "100:jackknife"], "give B:SCHEME with one of pairs, fractional, wild, residual"),
+        (&["--seed", "3"], "--bootstrap <B[:SCHEME]>"),
+        (&["--draws", "d.parquet"], "--bootstrap <B[:SCHEME]>"),
+        (&["--cluster", "text"], "--bootstrap <B[:SCHEME]>"),
+        (&["--bootstrap", "10", "--cluster", "tex"], "did you mean \"text\"?"),
+        (&["--bootstrap", "10:residual", "--cluster", "text"], "take pairs, fractional or wild"),
+        (&["--bootstrap", "10", "--draws", "-"], "name a file of its own"),
+        (&["--select", "aic"], "give aicc, bic, holdout or holdout:FRACTION"),
+        (&["--select", "holdout:1"], "FRACTION must lie between 0 and 1"),
+        (&["--select", "bic", "--law", "log(y) ~ a + b*x"], "--select compares laws of one left side"),
+        (&["--se", "sandwich"], "possible values: classical, robust"),
+    ] {
+        refused(&[&law[..], flags].concat(), message);
+    }
+}

@@ -1,6 +1,6 @@
 //! The command line's contract: help, exit codes, what goes where, and what every option does to the answer.
 
-use crate::support::{Folder, SWEEP, SWEEP_FIT, Table, command, fit, relative, run};
+use crate::support::{Folder, Ran, SWEEP, SWEEP_FIT, Table, command, fit, relative, run};
 use std::path::Path;
 
 /// Two runs on exact curves: 2 + 30 x^-0.5 and 1.5 + 20 x^-0.25.
@@ -44,6 +44,56 @@ fn laws_lists_the_catalogue_and_shows_each() {
         for parameter in entry.parameters {
             assert!(shown.contains(parameter.name), "{}: {shown}", parameter.name);
         }
+    }
+}
+
+#[test]
+fn the_example_of_every_law_works_as_it_stands() {
+    let folder = Folder::new();
+    for entry in sweepfit::law::catalogue::CATALOGUE {
+        let shown = run(&["laws", entry.name]).stdout;
+        let examples: Vec<&str> = shown.lines().map(str::trim).filter(|line| line.starts_with("sweepfit ")).collect();
+        assert_eq!(examples.len(), 2, "{shown}");
+        for example in examples {
+            let arguments: Vec<&str> = example.split(' ').skip(1).collect();
+            let ran: Ran = command(&arguments).current_dir(folder.path("")).output().expect("the binary starts").into();
+            assert_eq!(ran.code, 0, "{example}\n{}", ran.stderr);
+        }
+        let fits = Table::read(&folder.path("fits.parquet"));
+        assert_eq!(fits.rows, 100, "{}", entry.name);
+        let fitted = ["converged", "at_bound", "iteration_limit"].map(|s| fits.statuses().get(s).copied().unwrap_or(0));
+        assert!(fitted.iter().sum::<usize>() >= 95, "{}: {:?}", entry.name, fits.statuses());
+    }
+}
+
+#[test]
+fn spellings_of_one_curve_share_its_verdict() {
+    let names = ["stretched_exponential", "weibull", "janoschek", "hill", "mmf", "power"];
+    let laws: Vec<&str> = names.iter().flat_map(|name| ["--law", name]).collect();
+    let flags = [&laws[..], &["--x", "tokens", "--y", "loss", "--by", "run", "--where", "run < 'c00000040'"]].concat();
+    let fits = fit(SWEEP, &flags);
+    let value = |column: &str, row: usize| fits.numbers(column)[row];
+    for first in (0..fits.rows).step_by(names.len()) {
+        for (alias, of) in [(1, 0), (2, 0), (4, 3)] {
+            let (alias, of) = (first + alias, first + of);
+            assert_eq!(fits.texts("status")[alias], fits.texts("status")[of]);
+            for column in ["objective", "rmse", "aicc", "basin_gap"] {
+                assert_eq!(value(column, alias).to_bits(), value(column, of).to_bits(), "{column}");
+            }
+        }
+        if fits.texts("status")[first] == "converged" {
+            let (stretched, weibull, janoschek) = (first, first + 1, first + 2);
+            assert_eq!(value("weibull_a", weibull), value("gamma", stretched));
+            assert_eq!(value("b", weibull), -value("stretched_exponential_A", stretched));
+            assert_eq!(value("d_se", weibull), value("beta_se", stretched));
+            assert_eq!(value("janoschek_a_se", janoschek), value("E_se", stretched));
+        }
+    }
+    // Asked for alone, a spelling says the same.
+    let alone = fit(SWEEP, &[&["--law", "mmf"], &flags[2 * names.len()..]].concat());
+    for row in 0..alone.rows {
+        let shared = value("mmf_a", row * names.len() + 4);
+        assert_eq!(alone.numbers("a")[row].to_bits(), shared.to_bits());
     }
 }
 

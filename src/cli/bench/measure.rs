@@ -1,4 +1,4 @@
-//! Runs a workload on a device: the whole, the stages alone, the answers against the reference.
+//! Runs a workload on a device: the whole, the stages alone, some answers against brute force.
 //!
 //! In: [`Data`] (a generated sweep or the user's files) and [`Engine`]s. Out: [`Measured`] and [`Scale`]s, numbers only.
 
@@ -8,28 +8,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sweepfit::fit::gpu::{Gpu, Timings};
-use sweepfit::fit::judge::Verdicts;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
-use sweepfit::fit::reference::{self, Disagreement};
+use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{Loss, Objective, Space, Status};
 use sweepfit::generate::Generated;
 use sweepfit::law::{Law, Mapping};
-use sweepfit::pipeline::apart::{self, Apart, Sample, Stages};
+use sweepfit::pipeline::apart::{self, Apart, Stages};
 use sweepfit::pipeline::{self, Device, Extras, Request};
 use sweepfit::table::sweep::SweepWriter;
-use sweepfit::table::{Selection, Source};
+use sweepfit::table::{Counts, Selection, Source};
+use sweepfit::verify::Verification;
 use sweepfit::workload::Workload;
 use sweepfit::{Error, Result};
 use tempfile::TempDir;
 
 /// What a file is fitted by, unless somebody says otherwise.
 pub const USUAL_OBJECTIVE: Objective = Objective { space: Space::Log, loss: Loss::Squares };
-/// Curves whose answers are held against the reference, at most.
-const SAMPLE: usize = 1000;
-/// And so few that the reference takes some seconds: evaluations of a point that it may take in all.
-const REFERENCE_EVALUATIONS: f64 = 2e9;
-/// Passes over the data at every point of the grid that a robust projection takes.
-const ROBUST_PASSES: f64 = 8.0;
 /// A device that took longer than this for a run is not asked for ten times as many curves.
 const PATIENCE: f64 = 20.0;
 /// Rows in a row group of a generated file: curves straddle its borders.
@@ -43,6 +37,8 @@ pub struct Settings {
     pub seed: u64,
     /// Values that parameters are searched from, instead of a grid.
     pub start: Vec<NamedControl>,
+    /// Random curves to fit again by brute force.
+    pub verify: usize,
     /// Whether stderr stays silent.
     pub quiet: bool,
 }
@@ -91,8 +87,6 @@ pub struct Measured {
     pub inputs: Vec<String>,
     /// Points of the search's grid; 1 where nothing is searched.
     pub grid_points: usize,
-    /// Points of the reference's grid.
-    pub reference_points: usize,
     pub curves: u64,
     pub rows: u64,
     pub runs: Vec<Run>,
@@ -113,7 +107,9 @@ pub struct Run {
     pub points: u64,
     /// Curves of every status.
     pub counts: Vec<(Status, u64)>,
-    pub disagreement: Disagreement,
+    /// Random curves that were fitted again by brute force, and how the answers compare.
+    pub sampled: usize,
+    pub verification: Option<Verification>,
     /// The GPU's own clock, over the fastest run by stage.
     pub device: Option<Timings>,
     /// Seconds that compiling the GPU's pipelines took, once.
@@ -200,7 +196,7 @@ pub fn file(
         bytes,
         folder: folder()?,
     };
-    data.plan(&source, &data.start)?;
+    data.plan(&source)?;
     Ok(data)
 }
 
@@ -241,22 +237,28 @@ impl Data {
         Law::bind(&self.law, &columns, Mapping { x: &self.x, y: self.y.as_deref() })
     }
 
-    fn plan(&self, source: &Source, start: &[NamedControl]) -> Result<Plan> {
+    /// The plan, and how the law is reported where that is another spelling.
+    fn plan(&self, source: &Source) -> Result<(Arc<Plan>, Option<Spelling>)> {
         let law = self.bind(source)?;
-        check_names(start, std::slice::from_ref(&law))?;
+        check_names(&self.start, std::slice::from_ref(&law))?;
         let numbers = law.columns.clone();
-        Plan::new(law, self.objective, start, Weighting::Even, false, &numbers)
+        let plan =
+            |law, start: &[NamedControl]| Plan::new(law, self.objective, start, Weighting::Even, false, &numbers);
+        let mut plans = pipeline::Fit::plan(vec![law], &self.start, plan)?;
+        Ok(plans.pop().expect("a plan per law"))
     }
 
     fn request(&self, engine: &Engine, threads: usize) -> Result<Request> {
         let source = Source::open(&self.paths)?;
-        let plan = Arc::new(self.plan(&source, &self.start)?);
+        let (plan, spelling) = self.plan(&source)?;
+        // The columns that the plan was made for are those of the law as reported.
+        let numbers = spelling.as_ref().map_or(&plan.law, |spelling| &spelling.law).columns.clone();
         Ok(Request {
             source,
-            selection: Selection { keys: self.by.clone(), numbers: plan.law.columns.clone(), filter: None },
-            fits: vec![pipeline::Fit { plan, spelling: None, device: engine.device.clone() }],
-            verify: 0,
+            selection: Selection { keys: self.by.clone(), numbers, filter: None },
+            fits: vec![pipeline::Fit { plan, spelling, device: engine.device.clone() }],
             extras: Extras::default(),
+            verify: 0,
             out: text_of(&self.folder.path().join("fits.parquet"))?,
             threads,
             // A signal ends the process: nothing is written that somebody waits for.
@@ -268,82 +270,36 @@ impl Data {
 /// Measures one workload on every device with every number of threads.
 pub fn workload(settings: &Settings, data: Data, engines: &[Engine], threads: &[usize]) -> Result<Measured> {
     let source = Source::open(&data.paths)?;
-    let plan = data.plan(&source, &data.start)?;
-    let (grid_points, formula) = (plan.grid_points(), format!("{} ~ {}", plan.law.response_text, plan.law.formula));
-    let inputs = plan.law.inputs().into_iter().map(str::to_string).collect();
-    // The reference searches everywhere, whatever the starts.
-    let dense = reference::dense(data.plan(&source, &[])?);
-    let mut reference: Option<Verdicts> = None;
+    let (plan, spelling) = data.plan(&source)?;
+    let law = spelling.as_ref().map_or(&plan.law, |spelling| &spelling.law);
+    let (grid_points, formula) = (plan.grid_points(), format!("{} ~ {}", law.response_text, law.formula));
+    let inputs = law.inputs().into_iter().map(str::to_string).collect();
     let (mut runs, mut curves, mut rows) = (Vec::new(), 0, 0);
     for &threads in threads {
         for engine in engines {
             say(settings, &format!("{}: measuring {} with {threads} threads", data.name, engine.label()));
-            let (mut run, apart) = measure(settings, &data, engine, threads)?;
-            (curves, rows) = (apart.counts.curves, apart.counts.rows);
-            let sample = thinned(apart.sample, &dense);
-            // Every run samples the same curves.
-            let reference = match &reference {
-                Some(reference) => reference,
-                None => reference.insert(reference_of(&data, &dense, &sample)?),
-            };
-            run.disagreement = reference::compare(&sample.status, &sample.objective, &sample.parameters, reference);
+            let (run, counts) = measure(settings, &data, engine, threads, settings.verify)?;
+            (curves, rows) = (counts.curves, counts.rows);
             runs.push(run);
         }
     }
-    let reference_points = dense.grid_points();
-    Ok(Measured { data, formula, inputs, grid_points, reference_points, curves, rows, runs })
-}
-
-/// So many curves of a sample that the reference takes some seconds.
-fn thinned(sample: Sample, dense: &Plan) -> Sample {
-    let known = sample.index.len();
-    let passes = if dense.objective.loss == Loss::Squares { 1.0 } else { ROBUST_PASSES };
-    let cost = passes * (dense.grid_points() * sample.curves.rows()) as f64;
-    let stride = ((cost / REFERENCE_EVALUATIONS).ceil() as usize).max(1);
-    if stride == 1 || known == 0 {
-        return sample;
-    }
-    let p = sample.parameters.len() / known;
-    let kept: Vec<usize> = (0..known).step_by(stride).collect();
-    let mut curves = sweepfit::curves::CurveBatch { offsets: vec![0], columns: Vec::new() };
-    let rows = |i: usize| sample.curves.offsets[i]..sample.curves.offsets[i + 1];
-    curves.columns.extend(
-        sample.curves.columns.iter().map(|column| kept.iter().flat_map(|&i| column[rows(i)].to_vec()).collect()),
-    );
-    for &i in &kept {
-        curves.offsets.push(curves.rows() + rows(i).len());
-    }
-    Sample {
-        index: kept.iter().map(|&i| sample.index[i]).collect(),
-        status: kept.iter().map(|&i| sample.status[i]).collect(),
-        objective: kept.iter().map(|&i| sample.objective[i]).collect(),
-        parameters: kept.iter().flat_map(|&i| sample.parameters[i * p..(i + 1) * p].to_vec()).collect(),
-        curves,
-    }
-}
-
-/// The reference's answers on a sample: dense, and from the truth where the sweep was generated.
-fn reference_of(data: &Data, dense: &Plan, sample: &Sample) -> Result<Verdicts> {
-    let Some((workload, seed)) = &data.generated else {
-        return reference::answers(dense, &sample.curves, None);
-    };
-    // A curve depends on the seed and its position alone, so the truth need not be kept.
-    let sweep = workload.sweep(*seed)?;
-    let each = sample.index.iter().map(|&index| Ok(sweep.batch(index, 1)?.truth));
-    let each: Vec<Vec<Vec<f64>>> = each.collect::<Result<_>>()?;
-    let truth: Vec<Vec<f64>> =
-        (0..sweep.law.parameters.len()).map(|j| each.iter().map(|curve| curve[j][0]).collect()).collect();
-    reference::answers(dense, &sample.curves, Some(&truth))
+    Ok(Measured { data, formula, inputs, grid_points, curves, rows, runs })
 }
 
 /// The fastest of several runs by stage and all whole runs.
-fn measure(settings: &Settings, data: &Data, engine: &Engine, threads: usize) -> Result<(Run, Apart)> {
+fn measure(settings: &Settings, data: &Data, engine: &Engine, threads: usize, verify: usize) -> Result<(Run, Counts)> {
     let clock = || engine.gpu.as_ref().map(|gpu| gpu.take_timings());
     clock();
     let mut compile = None;
     let mut best: Option<(Apart, Option<Timings>)> = None;
-    for _ in 0..settings.repeat {
-        let mut apart = apart::measure(&data.request(engine, threads)?, SAMPLE)?;
+    let (mut sampled, mut verification) = (0, None);
+    for repetition in 0..settings.repeat {
+        // All repetitions have the same answers.
+        let verify = if repetition == 0 { verify } else { 0 };
+        let mut apart = apart::measure(&Request { verify, ..data.request(engine, threads)? })?;
+        if repetition == 0 {
+            (sampled, verification) = (apart.sampled, apart.verification.take());
+        }
         let timings = clock();
         if let Some(timings) = timings {
             // Compiled once, before the first search, and kept.
@@ -373,11 +329,12 @@ fn measure(settings: &Settings, data: &Data, engine: &Engine, threads: usize) ->
         staged_seconds: apart.seconds,
         points: apart.points,
         counts: Status::ALL.iter().map(|&status| (status, apart.tally.count(status))).collect(),
-        disagreement: Disagreement::default(),
+        sampled,
+        verification,
         device: timings,
         compile,
     };
-    Ok((run, apart))
+    Ok((run, apart.counts))
 }
 
 fn sum(stages: &Stages) -> Duration {
@@ -405,7 +362,7 @@ pub fn scaling(
                 });
                 let mut scale = Scale { curves, label, threads, seconds: None, converged: None };
                 if !slow {
-                    let (run, _) = measure(settings, &data, engine, threads)?;
+                    let (run, _) = measure(settings, &data, engine, threads, 0)?;
                     scale.converged = Some(run.converged(curves));
                     scale.seconds = Some((run.best(), run.fit_seconds()));
                 }

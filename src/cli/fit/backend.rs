@@ -41,11 +41,11 @@ const ROBUST_DESCENT: f64 = 600.0;
 /// Bytes that a row of text takes, where a file does not say how many rows it has.
 const BYTES_OF_A_ROW: u64 = 32;
 
-/// Opens the device of every law.
+/// Opens the device of every law; every curve is fitted `times` over.
 ///
 /// # Errors
 /// [`Error::Device`] where `gpu` is wanted and there is none.
-pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[&Plan], source: &Source) -> Result<Devices> {
+pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[&Plan], source: &Source, times: f64) -> Result<Devices> {
     let all = |device: Device, note| Devices { each: vec![device; plans.len()], note };
     match choice {
         Choice::Cpu if adapter.is_some() => {
@@ -56,7 +56,7 @@ pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[&Plan], source: &S
         Choice::Auto => {
             // Not --threads, on which the result must not depend.
             let cores = super::all_cores() as f64;
-            let rows = rows(source) as f64;
+            let rows = times * rows(source) as f64;
             let seconds: Vec<f64> =
                 plans.iter().map(|&plan| rows * evaluations(plan) / (POINTS_PER_SECOND * cores)).collect();
             let total: f64 = seconds.iter().sum();

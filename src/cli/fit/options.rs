@@ -3,6 +3,8 @@
 use super::super::{assignment, number};
 use sweepfit::fit::Loss;
 use sweepfit::fit::pack::{Control, NamedControl};
+use sweepfit::statistics::bootstrap::Scheme;
+use sweepfit::statistics::selection::Criterion;
 
 /// δ of `--loss huber`: what the Chinchilla papers use.
 const USUAL_DELTA: f64 = 1e-3;
@@ -20,6 +22,36 @@ pub fn loss(text: &str) -> Parsed<Loss> {
             _ => Err("DELTA must be above 0, as in huber:1e-3".into()),
         },
         _ => Err("give squares, huber or huber:DELTA".into()),
+    }
+}
+
+/// More replicates of a curve than these would not fit into memory beside each other.
+const MOST_REPLICATES: u32 = 1_000_000;
+/// The share of points held out by `--select holdout`: three points of ten, so that ten points still bear a law of five
+/// parameters, and that what is held out reaches beyond the noise of a single point.
+const USUAL_HOLDOUT: f64 = 0.3;
+
+pub fn bootstrap(text: &str) -> Parsed<(u32, Scheme)> {
+    let (replicates, scheme) = text.split_once(':').unwrap_or((text, Scheme::Pairs.name()));
+    let known = || Scheme::ALL.map(Scheme::name).join(", ");
+    let scheme = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
+    let scheme = scheme.ok_or_else(|| format!("give B:SCHEME with one of {}, as in 1000:wild", known()))?;
+    match replicates.parse::<u32>() {
+        Ok(replicates) if (2..=MOST_REPLICATES).contains(&replicates) => Ok((replicates, scheme)),
+        _ => Err(format!("B must be a whole number from 2 to {MOST_REPLICATES}, as in 1000 or 1000:wild")),
+    }
+}
+
+pub fn select(text: &str) -> Parsed<Criterion> {
+    match text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest))) {
+        ("aicc", None) => Ok(Criterion::Aicc),
+        ("bic", None) => Ok(Criterion::Bic),
+        ("holdout", None) => Ok(Criterion::Holdout { fraction: USUAL_HOLDOUT }),
+        ("holdout", Some(fraction)) => match number(fraction)? {
+            fraction if fraction > 0.0 && fraction < 1.0 => Ok(Criterion::Holdout { fraction }),
+            _ => Err("FRACTION must lie between 0 and 1, as in holdout:0.3".into()),
+        },
+        _ => Err("give aicc, bic, holdout or holdout:FRACTION".into()),
     }
 }
 

@@ -107,8 +107,36 @@ pub fn text(report: &Report, dropping: bool) -> String {
             })
             .collect();
         let counts = if counts.is_empty() { "nothing to fit".to_string() } else { counts.join(", ") };
-        line(format!("{}: {counts}", law.name));
+        let best = law.tally.best.map_or(String::new(), |best| format!("; best on {}", grouped(best)));
+        line(format!("{}: {counts}{best}", law.name));
         let tally = &law.tally;
+        for (fits, reason) in [
+            (tally.without_freedom, "as many parameters as points"),
+            (tally.without_curvature, "a curvature without an inverse"),
+        ] {
+            if fits > 0 {
+                line(format!("  standard errors are null for {}: {reason}", grouped(fits)));
+            }
+        }
+        if tally.replicates > 0 {
+            let (failed, pinned) = (grouped(tally.replicates_failed), grouped(tally.replicates_pinned));
+            let replicates = counted(tally.replicates, "replicate");
+            line(format!("  {replicates}, {failed} could not be fitted, {pinned} at a bound"));
+        }
+        for (fits, reason) in [
+            (tally.not_resampled, "nothing to resample: one row or cluster, or no residual to spare"),
+            (tally.too_few_replicates, "fewer than half of the replicates could be fitted"),
+        ] {
+            if fits > 0 {
+                line(format!("  bootstrap intervals are null for {}: {reason}", grouped(fits)));
+            }
+        }
+        if tally.not_held_out > 0 {
+            line(format!(
+                "  no error on held-out points for {}: too few points left, or no prediction there",
+                grouped(tally.not_held_out)
+            ));
+        }
         if several && tally.missing_rows + tally.dropped_rows > 0 {
             line(format!("  rows left out: {} missing, {} outside its domain", tally.missing_rows, tally.dropped_rows));
         }
@@ -121,6 +149,10 @@ pub fn text(report: &Report, dropping: bool) -> String {
     }
     for verification in &report.verifications {
         verified(verification).into_iter().for_each(&mut line);
+    }
+    if let Some(law) = report.laws.first().filter(|law| law.tally.incomparable > 0) {
+        let curves = counted(law.tally.incomparable, "curve");
+        line(format!("note: {curves} without a best law: the laws could use different rows (see --where)"));
     }
     let devices: Vec<String> = report
         .devices()
@@ -144,7 +176,7 @@ fn verified(verification: &Verification) -> Vec<String> {
     if worst.is_finite() {
         let [median, _, most, largest] = relative;
         lines.push(format!(
-            "  objectives at most {worst:.1e} above it; parameters apart by {median:.1e} (median), {most:.1e} (99%), \
+            "  objectives at most {worst:.1e} above its own; parameters apart by {median:.1e} (median), {most:.1e} (99%), \
              {largest:.1e} (worst), at most {:.1e} standard errors",
             errors[3]
         ));
