@@ -733,7 +733,8 @@ fn descend_generic<const SET: u8>(
                 }
                 let indefinite = least[i] <= SINGULAR;
                 // What is far from its minimum begins with damped steps.
-                let far = round == 0 && !(relative[i] <= HAND_OVER);
+                let near = relative[i] <= HAND_OVER;
+                let far = round == 0 && !near;
                 if indefinite || far {
                     mode[i] = Mode::Damped;
                     retry = true;
