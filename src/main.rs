@@ -16,12 +16,14 @@ unsafe extern "C" {
     safe fn mi_option_set(option: std::ffi::c_int, value: std::ffi::c_long);
 }
 
-/// `mi_option_purge_delay`: after how many milliseconds freed pages go back to the system; −1 keeps them.
+/// `mi_option_purge_delay`: after how many milliseconds freed pages go back to the system.
 const PURGE_DELAY: std::ffi::c_int = 15;
+/// Long beside the life of a batch; short beside a run of ten million curves, whose tables of keys are outgrown on the way.
+const MILLISECONDS: std::ffi::c_long = 1000;
 
 fn main() -> ExitCode {
-    // A batch is as large as the one before: pages given back would be asked for, and cleared, again at once.
-    mi_option_set(PURGE_DELAY, -1);
+    // A batch is as large as the one before: pages given back at once would be asked for, and cleared, again.
+    mi_option_set(PURGE_DELAY, MILLISECONDS);
     cli::keep_drivers_quiet();
     match cli::Arguments::parse().run() {
         Ok(code) => code,

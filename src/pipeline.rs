@@ -29,7 +29,7 @@ use crate::law::catalogue::CATALOGUE;
 use crate::statistics::bootstrap::{Replicates, resample};
 use crate::statistics::selection::{Contestant, Criterion, Score, criterion_scores, divide, holdout_scores, rank};
 use crate::table::{self, Batch, Counts, KeySchema, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
-use crate::verify::{Sample, Verification, verify};
+use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
@@ -534,6 +534,7 @@ struct Searched<'a> {
 fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Result<Fits> {
     let mut stages = Stages::default();
     let held_out = holdout(request, batch);
+    let mut searches = Vec::with_capacity(request.fits.len());
     let mut tallies = Vec::with_capacity(request.fits.len());
     let mut verdicts = Vec::with_capacity(request.fits.len());
     let mut beyond = Beyond::default();
@@ -569,6 +570,7 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
         }
         tallies.push(tally);
         verdicts.push(verdict);
+        searches.push(at);
     }
     if let Some(criterion) = request.extras.select {
         let scores = if held_out.is_some() { &beyond.held_out } else { &scores };
@@ -587,7 +589,9 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
         _ => Vec::new(),
     };
     stages.write += started.elapsed();
-    let sample = Sample::of(request.verify, first, batch, &verdicts);
+    let pairs: Vec<_> =
+        verdicts.iter().zip(searches).map(|(own, at): (_, usize)| (own, &searched[at].verdicts)).collect();
+    let sample = Sample::of(request.verify, first, batch, &pairs);
     Ok(Fits { values, draws, tallies, sample, stages })
 }
 
@@ -661,10 +665,11 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     if request.verify == 0 {
         return Ok(Vec::new());
     }
-    let plans: Vec<&Plan> = request.fits.iter().map(|fit| fit.plan.as_ref()).collect();
+    let fits: Vec<verify::Fitted> =
+        request.fits.iter().map(|fit| verify::Fitted { law: fit.law(), plan: &fit.plan }).collect();
     let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
     let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
-    pool.install(|| verify(&plans, &request.selection.numbers, sample, &request.interrupted))
+    pool.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot

@@ -14,6 +14,7 @@ use crate::evaluate::reference::{Precision, Reference};
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, NamedControl, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
+use crate::law::Law;
 use crate::random::Stream;
 use crate::table::Batch;
 use rayon::prelude::*;
@@ -30,13 +31,23 @@ const ROUNDING: f64 = 1e-12;
 /// The sample's seed.
 const SEED: u64 = 0;
 
+/// A law as it is reported, and the plan that it was searched by: a law of a family in another's parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Fitted<'a> {
+    pub law: &'a Law,
+    pub plan: &'a Plan,
+}
+
 /// What a run says about one curve under one law.
 #[derive(Debug, Clone, PartialEq)]
 struct Claim {
     status: Status,
     points: u32,
     objective: f64,
+    /// The law's free parameters.
     parameters: Vec<f64>,
+    /// Those of the law that was searched, and their standard errors.
+    searched: Vec<f64>,
     standard_errors: Vec<f64>,
 }
 
@@ -55,28 +66,31 @@ struct Sampled {
 pub struct Sample(Vec<Sampled>);
 
 impl Sample {
-    /// The sample of one batch, whose first curve has index `first` in the run; `verdicts` has one entry per law.
-    pub fn of(most: usize, first: u64, batch: &Batch, verdicts: &[Verdicts]) -> Sample {
+    /// The sample of one batch, whose first curve has index `first` in the run; one pair per law: the verdicts as they are
+    /// reported, and in the parameters that were searched.
+    pub fn of(most: usize, first: u64, batch: &Batch, verdicts: &[(&Verdicts, &Verdicts)]) -> Sample {
         if most == 0 {
             return Sample::default();
         }
         let fitted = |status: Status| status.has_parameters() || status == Status::NonFinite;
         let mut chosen: Vec<(u64, usize)> = (0..batch.curves.len())
-            .filter(|&curve| verdicts.iter().any(|verdicts| fitted(verdicts.status[curve])))
+            .filter(|&curve| verdicts.iter().any(|(verdicts, _)| fitted(verdicts.status[curve])))
             .map(|curve| (Stream::new(SEED, first + curve as u64).bits(), curve))
             .collect();
         chosen.sort_unstable();
         chosen.truncate(most);
         let sampled = chosen.into_iter().map(|(priority, curve)| {
             let rows = batch.curves.offsets[curve]..batch.curves.offsets[curve + 1];
-            let claim = |verdicts: &Verdicts| {
+            let claim = |&(verdicts, searched): &(&Verdicts, &Verdicts)| {
                 let p = verdicts.parameters.len() / verdicts.status.len();
+                let own = curve * p..(curve + 1) * p;
                 fitted(verdicts.status[curve]).then(|| Claim {
                     status: verdicts.status[curve],
                     points: verdicts.points[curve],
                     objective: verdicts.objective[curve],
-                    parameters: verdicts.parameters[curve * p..(curve + 1) * p].to_vec(),
-                    standard_errors: verdicts.standard_errors[curve * p..(curve + 1) * p].to_vec(),
+                    parameters: verdicts.parameters[own.clone()].to_vec(),
+                    searched: searched.parameters[own.clone()].to_vec(),
+                    standard_errors: searched.standard_errors[own].to_vec(),
                 })
             };
             Sampled {
@@ -170,29 +184,29 @@ impl Verification {
     }
 }
 
-/// Refits the sample under every plan, on the current rayon pool. `columns` names the columns of the sample's curves.
+/// Refits the sample under every law, on the current rayon pool. `columns` names the columns of the sample's curves.
 ///
 /// # Errors
 /// [`Error::Interrupted`] where the flag is set on the way.
 pub fn verify(
-    plans: &[&Plan],
+    fits: &[Fitted],
     columns: &[String],
     sample: &Sample,
     interrupted: &AtomicBool,
 ) -> Result<Vec<Verification>> {
-    let laws = plans.iter().enumerate();
-    laws.map(|(law, plan)| {
-        let reference = without_hints(plan, columns)?;
+    let laws = fits.iter().enumerate();
+    laws.map(|(law, fitted)| {
+        let reference = without_hints(fitted.plan, columns)?;
         let claimed = sample.0.par_iter().filter_map(|sampled| Some((sampled, sampled.claims[law].as_ref()?)));
         let compared: Vec<(&str, Outcome)> = claimed
             .map(|(sampled, claim)| {
                 if interrupted.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
                 }
-                Ok((sampled.key.as_str(), compare(plan, &reference, &sampled.data, claim)))
+                Ok((sampled.key.as_str(), compare(fitted, &reference, columns, &sampled.data, claim)))
             })
             .collect::<Result<_>>()?;
-        Ok(summarise(&plan.law.name, compared))
+        Ok(summarise(&fitted.law.name, compared))
     })
     .collect()
 }
@@ -218,18 +232,18 @@ enum Outcome {
     Unverified,
 }
 
-fn compare(plan: &Plan, reference: &Plan, data: &CurveBatch, claim: &Claim) -> Outcome {
+fn compare(fitted: &Fitted, reference: &Plan, columns: &[String], data: &CurveBatch, claim: &Claim) -> Outcome {
     let packed = reference.pack(data);
     if packed.problem.status[0].is_some() {
         return Outcome::Unverified;
     }
     let Some(minimum) = brute_force::search(&packed.problem, 0) else { return Outcome::Unverified };
     let theirs = reference.model.decode(&minimum.z, &packed.problem.centres);
-    let dense = told_by_law(reference, data, &theirs);
+    let dense = told_by_law(&reference.law, reference, columns, data, &theirs);
     if claim.status == Status::NonFinite {
         return Outcome::Inconsistent(format!("no fit was found; brute force has objective {:e}", dense.objective));
     }
-    let own = told_by_law(plan, data, &claim.parameters);
+    let own = told_by_law(fitted.law, fitted.plan, columns, data, &claim.parameters);
     if own.points != claim.points as usize {
         return Outcome::Inconsistent(format!("{} points are told, the law counts {}", claim.points, own.points));
     }
@@ -241,7 +255,7 @@ fn compare(plan: &Plan, reference: &Plan, data: &CurveBatch, claim: &Claim) -> O
             claim.objective
         ));
     }
-    let parameters = || claim.parameters.iter().zip(&theirs).zip(&claim.standard_errors);
+    let parameters = || claim.searched.iter().zip(&theirs).zip(&claim.standard_errors);
     Outcome::Compared(Finding {
         excess: (own.objective - dense.objective) / (dense.objective.min(own.objective) + own.rounding),
         relative: parameters().map(|((a, b), _)| (a - b).abs() / a.abs().max(f64::MIN_POSITIVE)).fold(0.0, f64::max),
@@ -258,13 +272,15 @@ struct Told {
 }
 
 /// Evaluates the law as typed on the raw columns; rows count as the output's `points` does.
-fn told_by_law(plan: &Plan, data: &CurveBatch, free: &[f64]) -> Told {
-    let law = &plan.law;
+fn told_by_law(law: &Law, plan: &Plan, columns: &[String], data: &CurveBatch, free: &[f64]) -> Told {
+    // Another spelling than the plan's has no fixed parameter, and as many as the plan's.
     let mut parameters: Vec<f64> = plan.fixed.iter().map(|fixed| fixed.unwrap_or(f64::NAN)).collect();
     for (&j, &value) in plan.model.free.iter().zip(free) {
         parameters[j] = value;
     }
-    let raw: Vec<&[f64]> = plan.columns.iter().map(|&column| data.columns[column].as_slice()).collect();
+    let position = |name: &String| columns.iter().position(|column| column == name);
+    let position = |name| position(name).expect("every column that a law uses is read");
+    let raw: Vec<&[f64]> = law.columns.iter().map(|name| data.columns[position(name)].as_slice()).collect();
     let mut reference = Reference::new(&law.graph, &[law.response, law.prediction], Precision::Double);
     reference.evaluate(&raw, &parameters, data.rows());
     let (mut objective, mut points, mut perfect, mut largest) = (0.0, 0, 0.0, 1.0f64);
@@ -379,7 +395,8 @@ mod tests {
             status: verdicts.status[0],
             points: verdicts.points[0],
             objective: verdicts.objective[0],
-            parameters: verdicts.parameters,
+            parameters: verdicts.parameters.clone(),
+            searched: verdicts.parameters,
             standard_errors: verdicts.standard_errors,
         }
     }
@@ -392,7 +409,8 @@ mod tests {
                 let data = curves(&plan, 1, 5);
                 let reference = without_hints(&plan, &columns).expect("a plan");
                 let honest = claim(&plan, &data);
-                let excess = |claim: &Claim| match compare(&plan, &reference, &data, claim) {
+                let fitted = Fitted { law: &plan.law, plan: &plan };
+                let excess = |claim: &Claim| match compare(&fitted, &reference, &columns, &data, claim) {
                     Outcome::Compared(finding) => Some(finding.excess),
                     _ => None,
                 };
@@ -404,7 +422,7 @@ mod tests {
                 // Parameters that are no optimum, with the objective that they have.
                 let mut shifted = honest.clone();
                 shifted.parameters[2] *= 1.01;
-                shifted.objective = told_by_law(&plan, &data, &shifted.parameters).objective;
+                shifted.objective = told_by_law(&plan.law, &plan, &columns, &data, &shifted.parameters).objective;
                 assert!(excess(&shifted).is_some_and(|excess| excess > TOLERANCE), "{space:?} {loss:?}");
             }
         }

@@ -9,7 +9,7 @@ use sweepfit::fit::cpu::Cpu;
 
 #[test]
 fn every_law_recovers_its_own_parameters() {
-    let (table, failures) = recovery::all(100, &Cpu);
+    let (table, failures) = recovery::all(40, &Cpu);
     println!("{table}");
     assert!(failures.is_empty(), "{table}\n{} failures:\n{}", failures.len(), failures.join("\n"));
 }

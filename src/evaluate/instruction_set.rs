@@ -52,6 +52,8 @@ pub const AVX2: u8 = 1;
 pub const AVX512: u8 = 2;
 /// 64-bit Arm.
 pub const NEON: u8 = 3;
+/// What every processor of the target has.
+pub const PLAIN: u8 = if cfg!(target_arch = "aarch64") { NEON } else { BASELINE };
 
 /// `kernel!(fn name(argument: Type, …) = generic;)` makes `name::<SET>` call `generic::<SET>` compiled, once and out of
 /// line, with the instructions of `SET`; and, with `entry` before the name of the entry, a function that asks the
@@ -68,8 +70,7 @@ macro_rules! kernel {
             match set::InstructionSet::detect() {
                 set::InstructionSet::Avx512 => $name::<{ set::AVX512 }>($($argument),*),
                 set::InstructionSet::Avx2 => $name::<{ set::AVX2 }>($($argument),*),
-                set::InstructionSet::Neon => $name::<{ set::NEON }>($($argument),*),
-                set::InstructionSet::Baseline => $name::<{ set::BASELINE }>($($argument),*),
+                set::InstructionSet::Neon | set::InstructionSet::Baseline => $name::<{ set::PLAIN }>($($argument),*),
             }
         }
     };
@@ -99,10 +100,10 @@ macro_rules! kernel {
                 }
             }
             #[inline(never)]
-            fn plain<const SET: u8>($($argument: $type),*) {
-                $generic::<SET>($($argument),*);
+            fn plain($($argument: $type),*) {
+                $generic::<{ set::PLAIN }>($($argument),*);
             }
-            if SET == set::NEON { plain::<{ set::NEON }>($($argument),*) } else { plain::<{ set::BASELINE }>($($argument),*) }
+            plain($($argument),*)
         }
     };
 }

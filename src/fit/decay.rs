@@ -306,9 +306,10 @@ impl Workspace {
                 break;
             }
             let sums = self.pass::<SET>(decay, aimed, &z);
-            let slack = 1e-9;
+            // Rounding may lift the bottom of a perfect fit a little.
             let astray: [bool; LANES] = std::array::from_fn(|i| {
-                open[i] && z[i] != corner[i] && !(sums.residual[i] <= level[i] * (1.0 + slack))
+                let as_low = sums.residual[i] <= level[i] * (1.0 + 1e-9);
+                open[i] && z[i] != corner[i] && !as_low
             });
             let amplitude = each!(|i| if sums.ee[i] > 0.0 { sums.et[i] / sums.ee[i] } else { 0.0 });
             let tilt = each!(|i| if sums.ee[i] > 0.0 { sums.ed[i] / sums.ee[i] } else { 0.0 });

@@ -251,27 +251,35 @@ impl Gathered {
         self.inputs.resize(self.stride * problem.inputs.len(), 0.0);
         self.response.resize(self.stride, 0.0);
         self.weight.resize(self.stride, 0.0);
-        for lane in 0..LANES {
-            let rows = problem.rows(curves[lane.min(curves.len() - 1)]);
-            for (k, input) in problem.inputs.iter().enumerate() {
-                interleave(&mut self.inputs[k * self.stride..][..self.stride], lane, &input[rows.clone()], None);
-            }
-            interleave(&mut self.response[..self.stride], lane, &problem.response[rows.clone()], None);
-            interleave(&mut self.weight[..self.stride], lane, &problem.weight[rows], Some(0.0));
+        let rows: [_; LANES] = std::array::from_fn(|lane| problem.rows(curves[lane.min(curves.len() - 1)]));
+        for (k, input) in problem.inputs.iter().enumerate() {
+            interleave(&mut self.inputs[k * self.stride..][..self.stride], of_lanes(input, &rows), None);
         }
+        interleave(&mut self.response[..self.stride], of_lanes(&problem.response, &rows), None);
+        interleave(&mut self.weight[..self.stride], of_lanes(&problem.weight, &rows), Some(0.0));
     }
 }
 
-/// Writes one curve into its lane and fills the rest with `padding`, else with the first value.
-fn interleave(target: &mut [f64], lane: usize, values: &[f64], padding: Option<f64>) {
-    let mut places = target[lane..].iter_mut().step_by(LANES);
-    // Values lead: a zip led by the places would take one more of them, and leave what lay there before.
-    for (&value, place) in values.iter().zip(&mut places) {
-        *place = value;
+/// The rows of every lane's curve.
+fn of_lanes<'a>(column: &'a [f64], rows: &[std::ops::Range<usize>; LANES]) -> [&'a [f64]; LANES] {
+    std::array::from_fn(|lane| &column[rows[lane].clone()])
+}
+
+/// Writes every curve into its lane and fills what is left of it with `padding`, else with the curve's first value.
+fn interleave(target: &mut [f64], curves: [&[f64]; LANES], padding: Option<f64>) {
+    let shortest = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
+    let heads = curves.map(|curve| &curve[..shortest]);
+    let (head, tail) = target.as_chunks_mut::<LANES>().0.split_at_mut(shortest);
+    for (point, place) in head.iter_mut().enumerate() {
+        for lane in 0..LANES {
+            place[lane] = heads[lane][point];
+        }
     }
-    let rest = padding.unwrap_or(values[0]);
-    for place in places {
-        *place = rest;
+    for (lane, curve) in curves.iter().enumerate() {
+        let rest = padding.unwrap_or(curve[0]);
+        for (point, place) in tail.iter_mut().enumerate() {
+            place[lane] = curve.get(shortest + point).copied().unwrap_or(rest);
+        }
     }
 }
 
@@ -283,9 +291,14 @@ mod tests {
     #[test]
     fn padding_overwrites_all_that_lay_there_before() {
         let mut target = vec![7.0; 5 * LANES];
-        interleave(&mut target, 2, &[1.0, 2.0], Some(0.0));
-        let lane: Vec<f64> = target[2..].iter().step_by(LANES).copied().collect();
-        assert_eq!(lane, [1.0, 2.0, 0.0, 0.0, 0.0]);
+        let long = [1.0, 2.0, 3.0, 4.0, 5.0];
+        let curves: [&[f64]; LANES] = std::array::from_fn(|lane| if lane == 2 { &long[..2] } else { &long[..] });
+        let lane =
+            |target: &[f64], lane: usize| -> Vec<f64> { target[lane..].iter().step_by(LANES).copied().collect() };
+        interleave(&mut target, curves, Some(0.0));
+        assert_eq!((lane(&target, 2), lane(&target, 3)), (vec![1.0, 2.0, 0.0, 0.0, 0.0], long.to_vec()));
+        interleave(&mut target, [&long[1..3]; LANES], None);
+        assert_eq!(lane(&target, 7), [2.0, 3.0, 2.0, 2.0, 2.0]);
     }
 
     /// Well-conditioned systems of four unknowns keep all but the last few bits.

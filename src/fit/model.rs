@@ -634,8 +634,8 @@ mod tests {
 
     fn compile(formula: &str, space: Space) -> (Law, Model) {
         let columns = ["x", "y", "N", "D", "token_multiplier", "params"].map(String::from);
-        let x = match formula {
-            "chinchilla" => ["N", "D"].map(String::from).to_vec(),
+        let x = match crate::law::catalogue::find(formula).map(|entry| entry.inputs.len()) {
+            Some(inputs) if inputs > 1 => ["N", "D", "params"][..inputs].iter().map(ToString::to_string).collect(),
             _ => vec!["x".to_string()],
         };
         let law = Law::bind(formula, &columns, Mapping { x: &x, y: Some("y") }).expect(formula);

@@ -61,7 +61,7 @@ pub struct Plan {
     /// One per parameter of the law.
     pub fixed: Vec<Option<f64>>,
     /// The batch's column for every column of the law.
-    pub columns: Vec<usize>,
+    columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
     subjects: Vec<Option<usize>>,
@@ -100,6 +100,8 @@ const CELLS: usize = 16;
 const SIGNED_CELLS: usize = 24;
 /// Cells of an axis whose useful stretch moves with another axis.
 const POWER_RATE_CELLS: usize = 96;
+/// Cells of the place of a break: a sharp one shows in few of them.
+const BREAK_CELLS: usize = 32;
 const RATIO_RATE_CELLS: usize = 256;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
@@ -186,24 +188,6 @@ impl Plan {
             controls,
             fixed,
         })
-    }
-
-    /// The same plan with `parts` times as many intervals between the ends of every axis of a product grid, for a search
-    /// that shall miss nothing. Listed points and starts stay as they are.
-    pub fn denser(mut self, parts: usize) -> Plan {
-        if self.listed.is_some() {
-            return self;
-        }
-        for (&j, cells) in self.model.projection.nonlinear.iter().zip(&mut self.cells) {
-            if self.controls[j].starts.is_empty() {
-                *cells = (*cells - 1) * parts + 1;
-                if let Some((_, _, own)) = &mut self.controls[j].grid {
-                    *own = *cells;
-                }
-            }
-        }
-        self.fixed_axes = fixed_axes(&self.model, &self.controls, &self.cells);
-        self
     }
 
     /// Lays a batch out for this law.
@@ -664,6 +648,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         Control { grid: Some((_, _, cells)), .. } => Some(*cells),
         _ => None,
     };
+    let sharp = model.projection.nonlinear.iter().any(|&j| model.roles[j] == Role::Sharpness);
     let product: Vec<usize> = model
         .projection
         .nonlinear
@@ -671,6 +656,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         .map(|&j| {
             own(j).unwrap_or(match model.roles[j] {
                 _ if axes >= 3 => CELLS_OF_THREE,
+                Role::Location(_) if sharp => BREAK_CELLS,
                 Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,

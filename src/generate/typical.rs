@@ -51,6 +51,8 @@ pub struct Typical {
     recipes: Vec<Recipe>,
     /// Recipes in the order in which they are followed: what others rest on comes first.
     order: Vec<usize>,
+    /// How many of them rest on no other parameter.
+    independent: usize,
     /// A law of a family is drawn in the parameters of the family's law.
     family: Option<Box<(Typical, Vec<Reference>)>>,
 }
@@ -81,16 +83,18 @@ impl Typical {
             });
         }
         let mut order: Vec<usize> = (0..parameters).collect();
-        order.sort_by_key(|&j| match &recipes[j] {
+        let rank = |&j: &usize| match &recipes[j] {
             Recipe::Role(Role::PowerRate { .. } | Role::Unit(..), _) => 1,
             Recipe::Floor | Recipe::Amplitude(_) | Recipe::Change(_) => 2,
             _ => 0,
-        });
+        };
+        order.sort_by_key(rank);
+        let independent = order.iter().filter(|j| rank(j) == 0).count();
         let family = law.in_family().map(|(of, own)| {
             let own = own.iter().map(|&id| values_of(&of.graph, id)).collect();
             Box::new((Typical::new(&of), own))
         });
-        Typical { recipes, order, family }
+        Typical { recipes, order, independent, family }
     }
 
     /// The parameters of which nothing is known.
@@ -122,12 +126,24 @@ impl Typical {
         let mut theta: Vec<f64> = known.iter().map(|known| known.unwrap_or(1.0)).collect();
         for at in 0..self.order.len() {
             let j = self.order[at];
+            if at == self.independent {
+                self.put_breaks_in_order(known, &mut theta);
+            }
             // A parameter that is given uses no random numbers.
             if known[j].is_none() {
                 theta[j] = self.recipes[j].draw(&theta, columns, points, stream);
             }
         }
         theta
+    }
+
+    /// Breaks are numbered in the order in which they come.
+    fn put_breaks_in_order(&self, known: &[Option<f64>], theta: &mut [f64]) {
+        let place = |j: &usize| known[*j].is_none() && matches!(self.recipes[*j], Recipe::Role(Role::Location(_), _));
+        let places: Vec<usize> = (0..theta.len()).filter(place).collect();
+        let mut values: Vec<f64> = places.iter().map(|&j| theta[j]).collect();
+        values.sort_by(f64::total_cmp);
+        places.into_iter().zip(values).for_each(|(j, value)| theta[j] = value);
     }
 }
 

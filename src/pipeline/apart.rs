@@ -188,16 +188,16 @@ impl<'a> Line<'a> {
         time(&mut again, || verdicts(&answers));
         self.stages.refine += judged.saturating_sub(again);
         self.stages.judge += judged.min(again);
-        // Brute force fits the law that was searched, so its answers are sampled before they are spelled.
-        for (batch, verdict) in batches.iter().zip(&verdict) {
-            let sample = Sample::of(self.most, self.curves, batch, std::slice::from_ref(verdict));
+        let searched = verdict;
+        let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
+            Some(spelling) => searched.iter().map(|searched| spelling.spell(searched)).collect(),
+            None => searched.clone(),
+        });
+        for ((batch, verdict), searched) in batches.iter().zip(&verdict).zip(&searched) {
+            let sample = Sample::of(self.most, self.curves, batch, &[(verdict, searched)]);
             self.sample.merge(self.most, sample);
             self.curves += batch.curves.len() as u64;
         }
-        let verdict: Vec<Verdicts> = time(&mut self.stages.judge, || match spelling {
-            Some(spelling) => verdict.iter().map(|verdict| spelling.spell(verdict)).collect(),
-            None => verdict,
-        });
         time(&mut self.stages.write, || {
             let fits = std::slice::from_ref(self.fit);
             for (batch, verdict) in batches.iter().zip(&verdict) {

@@ -1,4 +1,4 @@
-//! Curves of any law of the catalogue, made without knowing it: what is drawn follows from the parameters' roles.
+//! Curves of any law of the catalogue, made without knowing it: parameters are drawn as their roles suggest.
 //!
 //! In: a law's plan, whose columns are the law's inputs and the response. Out: a batch of curves on which the law can be
 //! told from the noise.
@@ -6,7 +6,7 @@
 use crate::curves::CurveBatch;
 use crate::evaluate::reference::{Precision, Reference};
 use crate::fit::pack::Plan;
-use crate::law::role::{Range, Role, SIGNED_INNERMOST, Spacing};
+use crate::generate::typical::Typical;
 use crate::random::Stream;
 
 /// Points of a curve of one input, and of several.
@@ -25,6 +25,8 @@ const DRAWS: u64 = 20_000;
 pub fn curves(plan: &Plan, count: usize, seed: u64) -> CurveBatch {
     let inputs = plan.law.columns.len() - 1;
     let mut law = Reference::new(&plan.law.graph, &[plan.law.prediction], Precision::Double);
+    let mut typical = Typical::new(&plan.law);
+    let open = vec![None; plan.law.parameters.len()];
     let mut batch = CurveBatch { offsets: vec![0], columns: vec![Vec::new(); inputs + 1] };
     for curve in 0..count {
         let columns = columns(inputs, seed, curve);
@@ -32,12 +34,11 @@ pub fn curves(plan: &Plan, count: usize, seed: u64) -> CurveBatch {
         let (mut stream, response) = (0..DRAWS)
             .find_map(|draw| {
                 let mut stream = Stream::new(seed, curve as u64 * DRAWS + draw);
-                // Parameters without a scale of their own come nearer to zero until the law has a value everywhere.
-                let truth = draw_parameters(plan, &columns, &mut stream, 0.995f64.powi(draw as i32));
+                let truth = typical.draw(&open, &columns, points, &mut stream);
                 law.evaluate(&columns, &truth, points);
                 is_telling(law.output(0)).then(|| (stream, law.output(0).to_vec()))
             })
-            .expect("every law of the catalogue has values near the middle of its box");
+            .expect("typical parameters of every law of the catalogue give telling curves");
         batch.offsets.push(batch.offsets[curve] + points);
         for (column, values) in batch.columns.iter_mut().zip(&columns[..inputs]) {
             column.extend(values);
@@ -65,41 +66,6 @@ fn columns(inputs: usize, seed: u64, curve: usize) -> Vec<Vec<f64>> {
         .collect();
     columns.push((0..points).map(|point| 1.0 + point as f64).collect());
     columns
-}
-
-/// One value per parameter of the law, from the inner half of its box; amplitudes are drawn where the curve starts.
-fn draw_parameters(plan: &Plan, columns: &[Vec<f64>], stream: &mut Stream, shrinkage: f64) -> Vec<f64> {
-    let model = &plan.model;
-    let points = columns[0].len();
-    let packed = plan.pack(&CurveBatch { offsets: vec![0, points], columns: columns.to_vec() });
-    let z: Vec<f64> = (0..model.len())
-        .map(|j| {
-            if model.amplitudes.contains(&j) {
-                return model.coordinates[j].encode(stream.uniform(0.3f64.ln(), 3f64.ln()).exp());
-            }
-            let position = stream.uniform(0.25, 0.75);
-            let role = model.roles[j];
-            let range = role.subject().map_or(Range::NONE, |subject| {
-                let mut values = Reference::new(&model.raw, &[subject], Precision::Double);
-                values.evaluate(columns, &[], points);
-                Range::of(values.output(0).iter().copied())
-            });
-            let span = role.span(range).expect("inputs over four decades give every role a range");
-            let theta = match span.spacing {
-                Spacing::Uniform => span.low + position * (span.high - span.low),
-                Spacing::Geometric => span.low * (span.high / span.low).powf(position),
-                Spacing::GeometricFrom(origin) => {
-                    origin + (span.low - origin) * ((span.high - origin) / (span.low - origin)).powf(position)
-                }
-                Spacing::Signed => {
-                    let sign = if stream.unit() < 0.5 { -1.0 } else { 1.0 };
-                    sign * span.high * SIGNED_INNERMOST.powf(position)
-                }
-            };
-            model.coordinates[j].encode(if role == Role::Free { shrinkage * theta } else { theta })
-        })
-        .collect();
-    model.decode(&z, &packed.problem.centres)
 }
 
 fn is_telling(response: &[f64]) -> bool {

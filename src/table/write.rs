@@ -29,6 +29,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
+/// Rows of a row group, which a reader can take in parallel with others: some ten megabytes.
+const ROWS_OF_A_GROUP: usize = 128 * 1024;
+
 /// The type of a result column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
@@ -332,6 +335,8 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("sweepfit version ", env!("CARGO_PKG_VERSION")).to_string())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        // A row group is kept in memory, encoded, until it is complete.
+        .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (name, kind) in columns {
