@@ -221,9 +221,10 @@ fn bootstraps_and_tournaments_that_cannot_be_meant_are_refused() {
         (&["--bootstrap", "10", "--draws", "-"], "name a file of its own"),
         (&["--select", "aic"], "give aicc, bic, holdout or holdout:FRACTION"),
         (&["--select", "holdout:1"], "FRACTION must lie between 0 and 1"),
-        (&["--select", "bic", "--law", "log(y) ~ a + b*x"], "--select compares laws of one left side"),
         (&["--se", "sandwich"], "possible values: classical, robust"),
     ] {
         refused(&[&law[..], flags].concat(), message);
     }
+    let sides = ["--law", "y ~ a*x^p", "--law", "log(y) ~ a + b*x", "--select", "bic"];
+    refused(&sides, "--select compares laws of one left side: y ~ a*x^p has `y` and log(y) ~ a + b*x has `log(y)`");
 }
