@@ -152,7 +152,7 @@ impl Replicates {
     /// replicates could be fitted, since the others would have their say in either tail.
     pub fn spread(&self, replicates: u32, level: f64) -> Spread {
         let (curves, b) = (self.fitted.len(), replicates as usize);
-        let p = if curves * b == 0 { 0 } else { self.draws.len() / (curves * b) };
+        let p = self.draws.len().checked_div(curves * b).unwrap_or(0);
         let one = |place: usize| {
             let (curve, j) = (place / p, place % p);
             if self.fitted[curve].is_none_or(|fitted| fitted < 2 || 2 * fitted < replicates) {
