@@ -592,7 +592,7 @@ const MOST_ADDENDS: usize = 256;
 /// Products and sums taken apart.
 impl Graph {
     /// The addends of a node with their signs, products distributed over sums: `-a*(u - v)` gives `-a*u` and `+a*v`. What
-    /// would give more than [`MOST_ADDENDS`] is one addend.
+    /// would give more than 256 is one addend.
     pub fn addends(&mut self, id: Id) -> Vec<(f64, Id)> {
         let mut known: HashMap<Id, Vec<(f64, Id)>> = HashMap::new();
         // Children before parents, so that long sums need no deep recursion and shared parts are taken apart once.

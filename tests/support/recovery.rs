@@ -100,6 +100,14 @@ pub fn all(curves: usize, backend: &dyn Backend) -> (String, Vec<String>) {
     (table.join("\n"), failures)
 }
 
+/// What became of one curve.
+struct Outcome {
+    /// Whether f64 can know its parameters.
+    counts: bool,
+    good: bool,
+    failure: Option<String>,
+}
+
 /// Draws `curves` curves of `entry` under `seed`, fits them in log space by default, and compares.
 pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Backend) -> Row {
     let points = if entry.inputs.len() == 1 { 32 } else { 64 };
@@ -120,7 +128,7 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
 
     let jacobian = Jacobian::of(&law);
     let p = law.parameters.len();
-    let outcomes: Vec<(bool, bool, Option<String>)> = (0..curves)
+    let outcomes: Vec<Outcome> = (0..curves)
         .into_par_iter()
         .map(|curve| {
             let theta: Vec<f64> = (0..p).map(|j| truth[j][curve]).collect();
@@ -143,17 +151,17 @@ pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Ba
                     found.basins[curve]
                 )
             });
-            (counts, good, failure)
+            Outcome { counts, good, failure }
         })
         .collect();
-    let count = |wanted: &dyn Fn(&(bool, bool, Option<String>)) -> bool| outcomes.iter().filter(|o| wanted(o)).count();
+    let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
     Row {
         law: entry.name,
         draws: curves,
-        counted: count(&|(counts, ..)| *counts),
-        recovered: count(&|(counts, good, _)| *counts && *good),
-        perfect: count(&|(counts, good, _)| !*counts && *good),
-        failures: outcomes.iter().filter_map(|(.., failure)| failure.clone()).take(20).collect(),
+        counted: count(|outcome| outcome.counts),
+        recovered: count(|outcome| outcome.counts && outcome.good),
+        perfect: count(|outcome| !outcome.counts && outcome.good),
+        failures: outcomes.into_iter().filter_map(|outcome| outcome.failure).take(20).collect(),
     }
 }
 

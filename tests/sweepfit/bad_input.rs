@@ -193,7 +193,7 @@ fn generate_refuses_what_it_cannot_make() {
     let folder = Folder::new();
     let out = folder.file("sweep.parquet");
     for (flags, message) in [
-        (&["--law", "power", "--param", "a=1"][..], "p"),
+        (&["--law", "a*sin(w*x)", "--x", "x=1:10"][..], "w"),
         (&["--law", "power", "--param", "a=1", "--param", "p=1", "--param", "q=1"], "q"),
         (&["--law", "powr"], "did you mean power?"),
         (
