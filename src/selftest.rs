@@ -19,7 +19,7 @@ pub enum Measure {
     Operator,
     /// A law's values and derivatives, as a share of what the operators' tolerances can add up to at that point.
     Values,
-    /// What the device proposes for a curve, in standard errors of the parameters from the optimum.
+    /// What the device proposes for a curve, in standard errors of the parameters from the optimum; the median over curves.
     Proposal,
     /// The judged parameters and objective, relative to those of the CPU's own fit.
     Answer,
@@ -53,7 +53,7 @@ pub struct Check {
     pub measure: Measure,
     /// The operator or the law.
     pub subject: String,
-    /// The largest error of the device; infinite where it refused what it should know.
+    /// The largest error of the device (of proposals the median); infinite where it refused what it should know.
     pub worst: f64,
     /// The largest error of ideal f32 arithmetic on the same numbers; none where f64 has the last word.
     pub single: Option<f64>,
@@ -94,6 +94,14 @@ impl Worst {
     /// Takes the error of ideal f32 arithmetic in.
     fn take_single(&mut self, error: f64) {
         self.single = if error > self.single || error.is_nan() { error } else { self.single };
+    }
+
+    /// The middle one of `errors`, which stands for all of them.
+    fn median(mut errors: Vec<Worst>) -> Worst {
+        errors.sort_by(|a, b| a.error.total_cmp(&b.error));
+        let samples = errors.len();
+        let middle = errors.drain(..).nth(samples / 2).unwrap_or_default();
+        Worst { samples, ..middle }
     }
 
     fn check(self, measure: Measure, subject: &str, single: bool, tolerance: f64) -> Check {

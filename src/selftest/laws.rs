@@ -22,27 +22,35 @@ use crate::law::{Law, Mapping};
 
 /// Curves of each law.
 const CURVES: usize = 24;
-/// Proposals farther than this from their optimum, in standard errors, are wrong. A descent in f32 that stops in a flat valley
-/// leaves some hundredths, which the judge takes away at its first step.
-const PROPOSAL: f64 = 0.25;
+/// A law's proposals are wrong if they lie farther than this from their optima, in standard errors, by the median: single
+/// descents in f32 end anywhere in a flat valley, or in a neighbouring one, from where the judge goes on.
+const PROPOSAL: f64 = 0.05;
 /// Relative difference of parameters and objectives after the judge.
 const ANSWER: f64 = 1e-6;
 /// Beyond this condition number of a fit f32 may lose its way: such curves say nothing about the device.
 const CONDITION: f64 = 1e4;
 
+/// Noisy curves seldom determine laws of more parameters, and then say nothing about the device: only values are checked.
+pub const MOST_PARAMETERS: usize = 6;
+
 /// Checks every law.
 pub fn run(gpu: &Gpu, take: &mut dyn FnMut(Check)) -> Result<()> {
     for entry in CATALOGUE {
-        let (mut values, mut proposals, mut answers) = (Worst::default(), Worst::default(), Worst::default());
+        let (mut values, mut proposals, mut answers) = (Worst::default(), Vec::new(), Worst::default());
         for space in [Space::Log, Space::Linear] {
             let plan = plan(entry, space);
             let batch = curves(&plan, CURVES, 1);
             let packed = plan.pack(&batch);
             check_values(gpu, &packed.problem, &mut values)?;
-            check_fits(gpu, &packed.problem, &mut proposals, &mut answers)?;
+            if entry.parameters.len() <= MOST_PARAMETERS {
+                check_fits(gpu, &packed.problem, &mut proposals, &mut answers)?;
+            }
         }
         take(values.check(Measure::Values, entry.name, true, 1.0));
-        take(proposals.check(Measure::Proposal, entry.name, true, PROPOSAL));
+        if entry.parameters.len() > MOST_PARAMETERS {
+            continue;
+        }
+        take(Worst::median(proposals).check(Measure::Proposal, entry.name, true, PROPOSAL));
         take(answers.check(Measure::Answer, entry.name, false, ANSWER));
     }
     Ok(())
@@ -112,6 +120,10 @@ fn compare_values(
         let columns: Vec<[f64; 1]> = u.iter().map(|&value| [value]).collect();
         single.evaluate(&columns, z, 1);
         for (k, &Bounded { value, error, .. }) in expected.iter().enumerate() {
+            // A bound that overflows in a branch not taken says nothing.
+            if error.is_nan() {
+                continue;
+            }
             let share = |found: f64| {
                 let off = (found - value).abs();
                 if off <= error { off / error.max(f64::MIN_POSITIVE) } else { off / error }
@@ -134,7 +146,7 @@ fn optimum(problem: &Problem, verdicts: &Verdicts, curve: usize) -> Vec<f64> {
 }
 
 /// Fits every curve on the device and on the CPU.
-fn check_fits(gpu: &Gpu, problem: &Problem, proposed: &mut Worst, answers: &mut Worst) -> Result<()> {
+fn check_fits(gpu: &Gpu, problem: &Problem, proposed: &mut Vec<Worst>, answers: &mut Worst) -> Result<()> {
     let p = problem.model.len();
     let proposals = gpu.propose(problem)?;
     let ours = judge(problem, &proposals, false);
@@ -152,8 +164,10 @@ fn check_fits(gpu: &Gpu, problem: &Problem, proposed: &mut Worst, answers: &mut 
             format!("{what} of curve {curve} in {space} space, objective {f:e}, on the CPU {g:e}")
         };
         let near = nearest(problem, &proposals, &theirs, curve);
-        proposed.take(near.device, || label("proposal"));
-        proposed.take_single(near.single);
+        let mut one = Worst::default();
+        one.take(near.device, || label("proposal"));
+        one.take_single(near.single);
+        proposed.push(one);
         let range = curve * p..(curve + 1) * p;
         let parameters = ours.parameters[range.clone()].iter().zip(&theirs.parameters[range]);
         let objectives = (&ours.objective[curve], &theirs.objective[curve]);
