@@ -4,8 +4,9 @@ use crate::support::nist::report;
 use libtest_mimic::Failed;
 use sweepfit::fit::gpu::Gpu;
 
-/// Problems whose certified minimum the search finds without starting values.
-const FOUND_WITHOUT_START: usize = 24;
+/// Problems whose certified minimum the search finds without starting values; 24 on both backends here, but devices round
+/// differently.
+const FOUND_WITHOUT_START: usize = 22;
 
 pub fn certified_values_are_reached_from_both_starts(gpu: &Gpu) -> Result<(), Failed> {
     let adapter = &gpu.adapter().name;
