@@ -103,6 +103,33 @@ impl Verdicts {
         }
     }
 
+    /// Fits that another stage vouches for: parameters of as many curves as `pinned` has entries, and nothing else.
+    pub fn unjudged(parameters: Vec<f64>, pinned: Vec<u64>) -> Verdicts {
+        let (count, p) = (pinned.len(), parameters.len() / pinned.len().max(1));
+        let null = vec![f64::NAN; count];
+        let status = |curve: usize| match (&parameters[curve * p..(curve + 1) * p], pinned[curve]) {
+            (own, _) if own.iter().any(|value| !value.is_finite()) => Status::NonFinite,
+            (_, 0) => Status::Converged,
+            _ => Status::AtBound,
+        };
+        Verdicts {
+            status: (0..count).map(status).collect(),
+            points: vec![0; count],
+            standard_errors: vec![f64::NAN; count * p],
+            covariance: vec![f64::NAN; count * triangle(p)],
+            objective: null.clone(),
+            rmse: null.clone(),
+            r2: null.clone(),
+            aicc: null.clone(),
+            bic: null.clone(),
+            basins: vec![0; count],
+            basin_gap: null.clone(),
+            condition: null,
+            parameters,
+            pinned,
+        }
+    }
+
     /// Takes the fit of a curve with `p` free parameters back.
     pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
         self.status[curve] = status;

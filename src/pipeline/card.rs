@@ -51,6 +51,10 @@ pub struct Tally {
     pub replicates: u64,
     pub replicates_failed: u64,
     pub replicates_pinned: u64,
+    /// How many of them were judged in f64, the others standing as a device left them, and how far those lie apart at most:
+    /// the distance of [`Replicates::apart`].
+    pub replicates_judged: u64,
+    pub replicates_apart: f64,
     /// Fits that could not be resampled, and fits of whose replicates fewer than half could be fitted.
     pub not_resampled: u64,
     pub too_few_replicates: u64,
@@ -104,6 +108,9 @@ impl Tally {
                     self.replicates += u64::from(replicates);
                     self.replicates_failed += u64::from(replicates - fitted);
                     self.replicates_pinned += u64::from(of.pinned[curve]);
+                    self.replicates_judged += u64::from(of.judged[curve]);
+                    // NaN, where all were judged, is not the larger.
+                    self.replicates_apart = self.replicates_apart.max(of.apart[curve]);
                     self.too_few_replicates += u64::from(2 * fitted < replicates);
                 }
             }
@@ -140,6 +147,8 @@ impl Tally {
         self.replicates += later.replicates;
         self.replicates_failed += later.replicates_failed;
         self.replicates_pinned += later.replicates_pinned;
+        self.replicates_judged += later.replicates_judged;
+        self.replicates_apart = self.replicates_apart.max(later.replicates_apart);
         self.not_resampled += later.not_resampled;
         self.too_few_replicates += later.too_few_replicates;
         self.best = later.best.map(|best| self.best.unwrap_or(0) + best).or(self.best);
@@ -358,6 +367,8 @@ impl Report {
                     "replicates": law.tally.replicates,
                     "not_fitted": law.tally.replicates_failed,
                     "at_bound": law.tally.replicates_pinned,
+                    "judged": law.tally.replicates_judged,
+                    "device_apart_in_standard_deviations": law.tally.replicates_apart,
                     "fits_not_resampled": law.tally.not_resampled,
                     "fits_with_too_few_replicates": law.tally.too_few_replicates,
                 });
