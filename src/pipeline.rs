@@ -10,7 +10,7 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
-pub use columns::{Extras, Resampling, parameter_column};
+pub use columns::{Extras, Intervals, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
 
 use columns::{Beyond, Columns};

@@ -3,7 +3,7 @@
 //! In: the request, then tallies batch by batch. Out: a [`Report`], its `sweepfit.*` metadata and its JSON. The metadata
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
-use super::columns::{Columns, Resampling};
+use super::columns::{Columns, Extras, Intervals, Resampling};
 use super::{End, Fit, Fitted, Request};
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
@@ -444,6 +444,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("standard_errors", standard_errors(first).to_string()),
         ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
         ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
+        ("intervals", intervals(&request.extras).to_string()),
         ("bootstrap", request.extras.resampling.as_ref().map_or(String::new(), bootstrap)),
         ("seed", seed.map_or(String::new(), |seed| seed.to_string())),
         ("select", request.extras.select.map_or(String::new(), Criterion::name)),
@@ -457,6 +458,16 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+/// What the columns `_lo` and `_hi` hold, in words.
+fn intervals(extras: &Extras) -> &'static str {
+    match (extras.level, &extras.resampling, extras.intervals) {
+        (None, ..) => "",
+        (_, Some(_), _) => "percentiles of the replicates",
+        (_, None, Intervals::Plain) => "Student's t: value +- t se",
+        (_, None, Intervals::Log) => "Student's t on the logarithm: value exp(+- t se/|value|)",
+    }
 }
 
 /// What the bootstrap did, in words.
