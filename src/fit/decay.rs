@@ -98,8 +98,18 @@ pub struct Workspace {
     /// Basins per lane, and their cells, best first.
     pub found: [usize; LANES],
     cells: [[usize; MOST_BASINS]; LANES],
-    /// Per basin: z, the amplitude, the constants' coordinates.
+    /// Per basin: z, the amplitude, the constants' coordinates; z is NaN where nothing is proposed after all.
     pub solution: Vec<Lane>,
+}
+
+/// When the first and the last cell are proposed beside the basins, although the projected residuals slope away from them:
+/// where the exact objective may slope the other way.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The residual is at most so many times the best.
+    pub plausible: f64,
+    /// The least that a relative residual of one contributes to the root of the residual, over the points of a lane.
+    pub unit: Lane,
 }
 
 /// What a pass over the points at one z per lane gives, the constants projected out.
@@ -114,8 +124,7 @@ struct Pass {
 }
 
 impl Workspace {
-    /// Searches all cells and polishes every basin; `ends`: the first and last cell are proposed too, as they stand, where
-    /// their residual is at most so many times the best.
+    /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand.
     #[inline(always)]
     pub fn search<const SET: u8>(
         &mut self,
@@ -123,18 +132,18 @@ impl Workspace {
         grid: &Grid,
         curves: &[usize],
         aimed: &Aimed,
-        ends: Option<f64>,
+        ends: Option<Ends>,
     ) {
         self.project_constants::<SET>(aimed);
         self.tabulate::<SET>(decay, grid, curves, aimed);
         self.compare::<SET>(aimed);
         for lane in 0..LANES {
-            self.found[lane] = if lane < curves.len() { self.list(lane, ends) } else { 0 };
+            self.found[lane] = if lane < curves.len() { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
         for basin in 0..rounds {
-            self.polish::<SET>(decay, aimed, basin);
+            self.polish::<SET>(decay, aimed, basin, ends.as_ref());
         }
     }
 
@@ -273,12 +282,14 @@ impl Workspace {
 
     /// Follows every lane's basin of number `basin` to its bottom and appends its solution.
     #[inline(always)]
-    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize) {
+    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize, ends: Option<&Ends>) {
         let count = aimed.constants.len();
         let last = self.z.len() - 1;
         let (mut z, mut low, mut high, mut level) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
         let mut open = [true; LANES];
         let mut corner = [0.0; LANES];
+        // 1 where the first cell is proposed as it stands, −1 where the last one is, 0 at a bottom.
+        let mut inward = [0.0; LANES];
         for i in 0..LANES {
             open[i] = basin < self.found[i];
             let cell = if open[i] { self.cells[i][basin] } else { 0 };
@@ -286,6 +297,11 @@ impl Workspace {
             // A cell that is no bottom was proposed as it stands.
             let bottom = self.bottoms[cell] >> i & 1 == 1;
             let (before, behind) = if bottom { (cell.saturating_sub(1), last.min(cell + 1)) } else { (cell, cell) };
+            inward[i] = match bottom {
+                true => 0.0,
+                false if cell == 0 => 1.0,
+                false => -1.0,
+            };
             (low[i], high[i]) = (self.z[before][i], self.z[behind][i]);
             level[i] = self.residual[cell][i];
             z[i] = corner[i];
@@ -306,16 +322,31 @@ impl Workspace {
                 break;
             }
             let sums = self.pass::<SET>(decay, aimed, &z);
-            // Rounding may lift the bottom of a perfect fit a little.
+            // The parabola's bottom may lie a little higher than its cell; the step from there tells. Rounding may lift the
+            // bottom of a perfect fit a little.
             let astray: [bool; LANES] = std::array::from_fn(|i| {
                 let as_low = sums.residual[i] <= level[i] * (1.0 + 1e-9);
-                open[i] && z[i] != corner[i] && !as_low
+                pass > 0 && open[i] && z[i] != corner[i] && !as_low
             });
             let amplitude = each!(|i| if sums.ee[i] > 0.0 { sums.et[i] / sums.ee[i] } else { 0.0 });
             let tilt = each!(|i| if sums.ee[i] > 0.0 { sums.ed[i] / sums.ee[i] } else { 0.0 });
+            // −½ dP/dz over the amplitude, and the squared length of what a step in z changes, the amplitudes following.
+            let slope = each!(|i| sums.dt[i] - amplitude[i] * sums.ed[i]);
+            let length = each!(|i| sums.dd[i] - tilt[i] * sums.ed[i]);
+            if let Some(ends) = ends {
+                // A relative residual q counts q in the projection and q + 3/2 q² + … in the exact objective's slope; the
+                // difference is at most 2 max|q| times residual times length. Where that cannot turn the slope round, the
+                // descent from an end would only lead to the basin that is proposed anyway.
+                for i in 0..LANES {
+                    let doubt = 4.0 * (sums.residual[i] / ends.unit[i]).powi(2) * length[i];
+                    if open[i] && slope[i] * amplitude[i] * inward[i] > 0.0 && slope[i] * slope[i] > doubt {
+                        (open[i], self.solution[first][i]) = (false, f64::NAN);
+                    }
+                }
+            }
             let step = each!(|i| {
-                let curvature = amplitude[i] * (sums.dd[i] - tilt[i] * sums.ed[i]);
-                let wanted = (sums.dt[i] - amplitude[i] * sums.ed[i]) / curvature;
+                let curvature = amplitude[i] * length[i];
+                let wanted = slope[i] / curvature;
                 // A NaN, of a basis that has lost its influence, fails both comparisons and stays.
                 let reached = z[i] + wanted;
                 let reached = if reached > low[i] { reached } else { low[i] };
