@@ -37,6 +37,8 @@ const MOST_FAILURES: usize = 40;
 const SINGULAR: f64 = 1e-14;
 /// Largest relative change of a searched parameter in one step.
 const LEAP: f64 = 0.7;
+/// A last step that promises to lower the objective by at most this share leaves the statistics as they are.
+const NOTHING: f64 = 1e-12;
 /// Two end points are one basin if their objectives agree to this share and their coordinates to [`SAME_PLACE`].
 const SAME_DEPTH: f64 = 1e-7;
 const SAME_PLACE: f64 = 1e-3;
@@ -162,6 +164,9 @@ struct End {
     rounding: f64,
     converged: bool,
     pinned: u64,
+    /// What [`describe`] needs of the last point evaluated, where the last step is too small to show in it: objective, Σ r²,
+    /// Σ w (t − mean)², the Gauss–Newton triangle. Else empty.
+    settled: Vec<f64>,
 }
 
 fn judge_curves(
@@ -618,6 +623,9 @@ fn descend_generic<const SET: u8>(
         false => Mode::Damped,
     });
     let mut converged = [false; LANES];
+    // Whether the last evaluation says all that there is to say about the end.
+    let mut settled = [false; LANES];
+    let plain = !robust && !problem.robust_errors && problem.symmetries.is_empty();
     let mut failures = [0usize; LANES];
     let mut damping: Lane = [if robust { 1e-1 } else { 1e-3 }; LANES];
     let mut hand_over = [HAND_OVER; LANES];
@@ -753,9 +761,14 @@ fn descend_generic<const SET: u8>(
             trial[j] = each!(|i| if mode[i] == Mode::Done { z[j][i] } else { trial[j][i] });
         }
         // A step this small needs no evaluation: its end is the minimum, and what it changes is below the rounding.
+        let mut gain = [0.0; LANES];
+        for (step, slope) in step.iter().zip(&*slope) {
+            gain = each!(|i| fused::<SET>(0.5 * step[i], slope[i], gain[i]));
+        }
         for i in 0..LANES {
             if mode[i] == Mode::Newton && relative[i] <= STEP_TOLERANCE {
                 converged[i] = true;
+                settled[i] = plain && gain[i] <= NOTHING * here.objective[i];
                 mode[i] = Mode::Done;
                 for j in 0..p {
                     z[j][i] = trial[j][i];
@@ -848,6 +861,7 @@ fn descend_generic<const SET: u8>(
         }
         here.accept(there, &take);
     }
+    let total = if settled.contains(&true) { total_squares::<SET>(&workspace.gathered) } else { [0.0; LANES] };
     for (lane, start) in pack.iter().enumerate() {
         let mut pinned = 0u64;
         for j in 0..p {
@@ -863,6 +877,12 @@ fn descend_generic<const SET: u8>(
             rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
             converged: converged[lane],
             pinned,
+            settled: if settled[lane] {
+                let sums = [here.objective[lane], here.squares[lane], total[lane]];
+                sums.into_iter().chain(here.gauss.iter().map(|entry| entry[lane])).collect()
+            } else {
+                Vec::new()
+            },
         });
     }
     workspace.descent = memory;
@@ -1103,14 +1123,25 @@ fn describe_generic<const SET: u8>(
     let model = problem.model;
     let p = model.len();
     let end = |lane: usize| &pack[lane.min(pack.len() - 1)];
-    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
-    workspace.gathered.gather(problem, &curves);
     let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
-    let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
-    evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
+    let mut total = [0.0; LANES];
+    if pack.iter().any(|end| end.settled.is_empty()) {
+        let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+        workspace.gathered.gather(problem, &curves);
+        let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
+        evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
+        total = total_squares::<SET>(&workspace.gathered);
+    }
+    for lane in 0..LANES {
+        if let [objective, squares, about_mean, gauss @ ..] = &end(lane).settled[..] {
+            (here.objective[lane], here.squares[lane], total[lane]) = (*objective, *squares, *about_mean);
+            for (entry, &known) in here.gauss.iter_mut().zip(gauss) {
+                entry[lane] = known;
+            }
+        }
+    }
     let meat = problem.robust_errors.then(|| gradient_scatter::<SET>(problem, &z, workspace));
-    let total = total_squares::<SET>(&workspace.gathered);
     let explained = weighted_squares::<SET>(problem, &here, &z, workspace);
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
