@@ -6,7 +6,7 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
-use super::lanes::{at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::lanes::{add_dots, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
 use crate::evaluate::elementary::{exp_roughly, fused};
@@ -15,6 +15,9 @@ use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 
 /// Passes over the points to polish a basin; the judge's full Newton steps do the rest.
 const PASSES: usize = 3;
+/// Longest period, in cells, of a grid whose exponentials are squared, and most squarings from one to the next.
+pub const LONGEST_PERIOD: usize = 4;
+pub const MOST_OCTAVES: usize = 3;
 /// A relative step this small ends the polishing.
 const POLISHED: f64 = 1e-7;
 
@@ -79,6 +82,12 @@ pub struct Workspace {
     /// e = exp(z u) and u e of one block, times the root of the weight.
     decay: Vec<f64>,
     slope: Vec<f64>,
+    /// exp(z u) of one block, of the last cells.
+    powers: Vec<f64>,
+    /// Sums over one block.
+    sums: Vec<Lane>,
+    /// Σ t², the constants projected out.
+    total: Lane,
     /// Of the constants, scaled to unit columns: factor of the Gram matrix, scales, the solved target.
     factor: Vec<Lane>,
     scale: Vec<Lane>,
@@ -197,16 +206,39 @@ impl Workspace {
         }
         self.decay.resize(BLOCK, 0.0);
         self.slope.resize(BLOCK, 0.0);
+        let (period, octaves) = octaves(&self.z);
+        self.powers.resize(BLOCK * period, 0.0);
+        self.sums.resize(2 + count, [0.0; LANES]);
         for first in (0..aimed.u.len()).step_by(BLOCK) {
             let block = first..aimed.u.len().min(first + BLOCK);
             let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
             for cell in 0..cells {
+                let power = &mut self.powers[cell % period * BLOCK..][..u.len()];
+                if cell >= period && is_multiple(&self.z[cell], &self.z[cell - period], octaves) {
+                    for _ in 0..octaves {
+                        for power in &mut *power {
+                            *power *= *power;
+                        }
+                    }
+                } else {
+                    exponential::<SET>(decay.rate, &self.z[cell], u, power);
+                }
                 let e = &mut self.decay[..u.len()];
-                exponential::<SET>(decay.rate, &self.z[cell], u, root, e);
-                add(&mut self.squares[cell], dot::<SET>(e, e));
-                add(&mut self.products[cell], dot::<SET>(e, target));
-                for (l, constant) in aimed.constants.iter().enumerate() {
-                    add(&mut self.constants[cell * count + l], dot::<SET>(e, &constant[block.clone()]));
+                for ((e, &power), &root) in e.iter_mut().zip(&*power).zip(root) {
+                    *e = power * root;
+                }
+                let e = &*e;
+                self.sums.fill([0.0; LANES]);
+                let column = |k: usize| match k {
+                    0 => e,
+                    1 => target,
+                    _ => &aimed.constants[k - 2][block.clone()],
+                };
+                add_dots::<SET>(e, column, &mut self.sums);
+                add(&mut self.squares[cell], self.sums[0]);
+                add(&mut self.products[cell], self.sums[1]);
+                for (l, &sum) in self.sums[2..].iter().enumerate() {
+                    add(&mut self.constants[cell * count + l], sum);
                 }
             }
         }
@@ -220,6 +252,7 @@ impl Workspace {
         for part in &self.solved {
             total = each!(|i| fused::<SET>(-part[i], part[i], total[i]));
         }
+        self.total = total;
         self.residual.clear();
         for cell in 0..self.z.len() {
             for l in 0..count {
@@ -382,38 +415,38 @@ impl Workspace {
     #[inline(always)]
     fn pass<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, z: &Lane) -> Pass {
         let zero = [0.0; LANES];
-        let (mut ee, mut et, mut ed, mut dd, mut dt, mut tt) = (zero, zero, zero, zero, zero, zero);
-        self.along.fill(zero);
-        self.across.fill(zero);
+        // Σ e times, then Σ d times: e (then d), d (then t), t, the constants.
+        let count = aimed.constants.len();
+        self.sums.clear();
+        self.sums.resize(5 + 2 * count, zero);
         for first in (0..aimed.u.len()).step_by(BLOCK) {
             let block = first..aimed.u.len().min(first + BLOCK);
             let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
             let (e, d) = (&mut self.decay[..u.len()], &mut self.slope[..u.len()]);
-            exponential::<SET>(decay.rate, z, u, root, e);
-            for ((d, &u), &e) in d.iter_mut().zip(u).zip(&*e) {
-                *d = decay.rate * u * e;
+            exponential::<SET>(decay.rate, z, u, e);
+            for (((e, d), &u), &root) in e.iter_mut().zip(&mut *d).zip(u).zip(root) {
+                *e *= root;
+                *d = decay.rate * u * *e;
             }
-            add(&mut ee, dot::<SET>(e, e));
-            add(&mut et, dot::<SET>(e, target));
-            add(&mut ed, dot::<SET>(e, d));
-            add(&mut dd, dot::<SET>(d, d));
-            add(&mut dt, dot::<SET>(d, target));
-            add(&mut tt, dot::<SET>(target, target));
-            for (l, constant) in aimed.constants.iter().enumerate() {
-                add(&mut self.along[l], dot::<SET>(e, &constant[block.clone()]));
-                add(&mut self.across[l], dot::<SET>(d, &constant[block.clone()]));
-            }
+            let (e, d) = (&*e, &*d);
+            let column = |k: usize| match k {
+                0 => d,
+                1 => target,
+                _ => &aimed.constants[k - 2][block.clone()],
+            };
+            let (of_e, of_d) = self.sums.split_at_mut(3 + count);
+            add_dots::<SET>(e, |k| if k == 0 { e } else { column(k - 1) }, of_e);
+            add_dots::<SET>(d, column, of_d);
         }
-        for l in 0..self.scale.len() {
-            let scale = self.scale[l];
-            self.along[l] = each!(|i| self.along[l][i] * scale[i]);
-            self.across[l] = each!(|i| self.across[l][i] * scale[i]);
+        let (of_e, of_d) = self.sums.split_at(3 + count);
+        let (mut ee, mut ed, mut et, mut dd, mut dt) = (of_e[0], of_e[1], of_e[2], of_d[0], of_d[1]);
+        for l in 0..count {
+            let (scale, along, across) = (self.scale[l], of_e[3 + l], of_d[2 + l]);
+            self.along[l] = each!(|i| along[i] * scale[i]);
+            self.across[l] = each!(|i| across[i] * scale[i]);
         }
         solve_lower::<SET>(&self.factor, &mut self.along);
         solve_lower::<SET>(&self.factor, &mut self.across);
-        for part in &self.solved {
-            tt = each!(|i| fused::<SET>(-part[i], part[i], tt[i]));
-        }
         let whole = ee;
         (ee, et) = self.project_out::<SET>(ee, et);
         for ((along, across), solved) in self.along.iter().zip(&self.across).zip(&self.solved) {
@@ -421,7 +454,7 @@ impl Workspace {
             dd = each!(|i| fused::<SET>(-across[i], across[i], dd[i]));
             dt = each!(|i| fused::<SET>(-across[i], solved[i], dt[i]));
         }
-        let residual = left_over::<SET>(&tt, &whole, &ee, &et);
+        let residual = left_over::<SET>(&self.total, &whole, &ee, &et);
         ee = each!(|i| if ee[i] > DEPENDENT * whole[i] { ee[i] } else { 0.0 });
         Pass { ee, et, ed, dd, dt, residual }
     }
@@ -440,13 +473,29 @@ fn left_over<const SET: u8>(total: &Lane, whole: &Lane, ee: &Lane, et: &Lane) ->
     })
 }
 
-/// `root exp(rate z u)`, point by point.
+/// How many cells before a cell is the one whose z, doubled so many times, is its own; judged by the first such pair. The grid of an
+/// exponent is laid so (see `pack`): all but the first few exponentials are squares of squares.
 #[inline(always)]
-fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], root: &[f64], e: &mut [f64]) {
+fn octaves(z: &[Lane]) -> (usize, usize) {
+    let periods = (1..=LONGEST_PERIOD).filter(|&period| period < z.len());
+    let mut candidates = periods.flat_map(|period| (1..=MOST_OCTAVES).map(move |octaves| (period, octaves)));
+    candidates.find(|&(period, octaves)| is_multiple(&z[period], &z[0], octaves)).unwrap_or((1, 1))
+}
+
+/// Whether `z` is `other`, doubled so many times, in every lane.
+#[inline(always)]
+fn is_multiple(z: &Lane, other: &Lane, octaves: usize) -> bool {
+    let factor = (1u64 << octaves) as f64;
+    (0..LANES).all(|i| z[i] == factor * other[i])
+}
+
+/// `exp(rate z u)`, point by point.
+#[inline(always)]
+fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], e: &mut [f64]) {
     let rates = repeat(&each!(|i| rate * z[i]));
-    for ((e, u), root) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)).zip(root.chunks(REPEATED)) {
-        for (((e, &u), &root), &rate) in e.iter_mut().zip(u).zip(root).zip(&rates) {
-            *e = exp_roughly::<SET>(rate * u) * root;
+    for (e, u) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)) {
+        for ((e, &u), &rate) in e.iter_mut().zip(u).zip(&rates) {
+            *e = exp_roughly::<SET>(rate * u);
         }
     }
 }

@@ -357,6 +357,8 @@ struct Workspace {
     outside: Vec<f64>,
     /// A column of the Jacobian times one of these weights.
     weighted: Vec<f64>,
+    /// Σ w ψ(r) times every derivative, over one block.
+    pulled: Vec<Lane>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
     descent: Descent,
@@ -488,7 +490,7 @@ fn evaluate_generic<const SET: u8>(
 ) {
     let p = problem.model.len();
     let second_order = tape.outputs() > 1 + p;
-    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, .. } = workspace;
+    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, pulled, .. } = workspace;
     for buffer in [&mut *residual, counted, pull, inside, outside, weighted] {
         buffer.resize(BLOCK, 0.0);
     }
@@ -549,7 +551,6 @@ fn evaluate_generic<const SET: u8>(
                 *weighted = jacobian * curvature;
             }
             add_dots::<SET>(weighted, columns, &mut into.gauss[at(j, 0)..=at(j, j)]);
-            add(&mut into.descent[j], dot::<SET>(jacobian, pull));
             if *loss != LaneLoss::Squares {
                 for ((weighted, &jacobian), &outside) in weighted.iter_mut().zip(jacobian).zip(&*outside) {
                     *weighted = jacobian * outside;
@@ -557,11 +558,16 @@ fn evaluate_generic<const SET: u8>(
                 add_dots::<SET>(weighted, columns, &mut into.robust[at(j, 0)..=at(j, j)]);
             }
         }
-        if second_order {
-            for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
-                let product = dot::<SET>(output(1 + p + slot), pull);
-                add(&mut into.second[position], each!(|i| -product[i]));
-            }
+        // The gradient, then the second derivatives, which the pull weighs alike.
+        let curved: &[usize] = if second_order { &problem.model.programs.curved } else { &[] };
+        pulled.clear();
+        pulled.resize(p + curved.len(), zero);
+        add_dots::<SET>(pull, |k| output(1 + k), pulled);
+        for (descent, &part) in into.descent.iter_mut().zip(&*pulled) {
+            add(descent, part);
+        }
+        for (&position, part) in curved.iter().zip(&pulled[p..]) {
+            add(&mut into.second[position], each!(|i| -part[i]));
         }
     }
 }
@@ -1151,8 +1157,12 @@ fn describe_generic<const SET: u8>(
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
     let (inverse, sharpness) = inverse::<SET>(&curvature, &free);
-    let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-    let (_, least) = self::inverse::<SET>(&full, &free);
+    let least = if problem.loss == Loss::Squares {
+        sharpness
+    } else {
+        let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
+        self::inverse::<SET>(&full, &free).1
+    };
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     let variance = match meat {
