@@ -4,7 +4,6 @@ use super::decision::{self, Output, grid};
 use super::number;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
-use std::process::ExitCode;
 use sweepfit::evaluate::tape::{Tape, map_columns};
 use sweepfit::formula::graph::Graph;
 use sweepfit::law::expression;
@@ -85,21 +84,8 @@ const MOST_CANDIDATES: usize = 1 << 16;
 
 impl Next {
     /// Designs and writes.
-    pub fn run(self) -> Result<ExitCode> {
-        let fits = Fits::open(&self.fits)?;
-        decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
-        if fits.weighting != Weighting::Even && self.noise.is_none() {
-            return Err(Error::Usage(format!(
-                "the fits are weighted by column {}, and nobody knows the weight of a run not made: give its standard \
-                 deviation with --noise",
-                fits.weight_column().unwrap_or_default()
-            )));
-        }
-        if self.budget <= 0.0 || self.noise.is_some_and(|noise| noise <= 0.0) {
-            return Err(Error::Usage("--budget and --noise are above 0".into()));
-        }
-        let target = decision::point("--target", &self.target)?;
-        let questions = fits.laws.iter().map(|law| self.question(law, &target)).collect::<Result<Vec<_>>>()?;
+    pub fn run(&self) -> Result<()> {
+        let (fits, questions) = self.open()?;
         let surfaces = surfaces(&fits);
         let names = decision::input_names(&fits);
         let laws = decision::law_names(&fits, "");
@@ -165,7 +151,32 @@ impl Next {
                  budget allows and that would help\n",
             );
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
+    }
+
+    /// Looks whether it could be done, without designing.
+    pub fn check(&self) -> Result<()> {
+        self.open()?;
+        self.output.check()
+    }
+
+    /// The fits, and for each of their laws what is asked.
+    fn open(&self) -> Result<(Fits, Vec<Question>)> {
+        let fits = Fits::open(&self.fits)?;
+        decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
+        if fits.weighting != Weighting::Even && self.noise.is_none() {
+            return Err(Error::Usage(format!(
+                "the fits are weighted by column {}, and nobody knows the weight of a run not made: give its standard \
+                 deviation with --noise",
+                fits.weight_column().unwrap_or_default()
+            )));
+        }
+        if self.budget <= 0.0 || self.noise.is_some_and(|noise| noise <= 0.0) {
+            return Err(Error::Usage("--budget and --noise are above 0".into()));
+        }
+        let target = decision::point("--target", &self.target)?;
+        let questions = fits.laws.iter().map(|law| self.question(law, &target)).collect::<Result<Vec<_>>>()?;
+        Ok((fits, questions))
     }
 
     fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> Result<Question> {
