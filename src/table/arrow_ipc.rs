@@ -126,7 +126,6 @@ fn check_message(bytes: &mut BufReader<Stream>, message: &Message<'_>, body: u64
 mod tests {
     use super::super::Source;
     use super::super::testing::*;
-    use super::*;
     use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
     use std::fs::File;

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tempfile::TempPath;
@@ -57,7 +58,7 @@ impl Content {
                 let start = remote.size.saturating_sub(TAIL);
                 let fetched = match remote.size {
                     0 => Some(bytes::Bytes::new()),
-                    _ => remote.fetch(&[start..remote.size])?.map(|mut parts| parts.remove(0)),
+                    _ => remote.fetch(from_ref(&(start..remote.size)))?.map(|mut parts| parts.remove(0)),
                 };
                 // A server that knows no ranges gives all or nothing.
                 let (copy, tail) = match fetched {
@@ -172,7 +173,7 @@ impl Fetched {
                 format!("bytes {}..{} of {} lie beyond its end", range.start, range.end, name.display()),
             ));
         }
-        let parts = self.remote.fetch(&[range]).map_err(std::io::Error::other)?;
+        let parts = self.remote.fetch(from_ref(&range)).map_err(std::io::Error::other)?;
         let part = parts.and_then(|mut parts| parts.pop());
         let part = part.ok_or_else(|| std::io::Error::other("the server no longer knows ranges"))?;
         read.fetch_add(part.len() as u64, Ordering::Relaxed);

@@ -549,9 +549,15 @@ mod tests {
 
     #[test]
     fn near_ranges_are_fetched_together_and_long_ones_in_pieces() {
-        assert_eq!(joined(&[10..20, 0..5]), [0..20]);
-        assert_eq!(joined(&[0..10, GAP + 11..GAP + 20]), [0..10, GAP + 11..GAP + 20]);
-        assert_eq!(joined(&[0..100, 10..20]), [0..100]);
+        let far = GAP + 11..GAP + 20;
+        for (ranges, expected) in [
+            (vec![10..20, 0..5], vec![(0, 20)]),
+            (vec![0..10, far.clone()], vec![(0, 10), (far.start, far.end)]),
+            (vec![0..100, 10..20], vec![(0, 100)]),
+        ] {
+            let spans: Vec<(u64, u64)> = joined(&ranges).iter().map(|span| (span.start, span.end)).collect();
+            assert_eq!(spans, expected);
+        }
         let all: Vec<_> = pieces(5..2 * PIECE + 6).collect();
         assert_eq!(all, [5..PIECE + 5, PIECE + 5..2 * PIECE + 5, 2 * PIECE + 5..2 * PIECE + 6]);
     }

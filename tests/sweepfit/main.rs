@@ -11,6 +11,7 @@ mod cli;
 mod decide;
 mod job;
 mod language;
+mod mutations;
 mod nist;
 mod properties;
 mod published;
