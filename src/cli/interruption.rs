@@ -12,6 +12,7 @@ static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let flag = Arc::new(AtomicBool::new(false));
+    sweepfit::table::stop_waiting_when(&flag);
     let set = flag.clone();
     // Where no handler can be set, the signals end the process as they always did.
     let _ = ctrlc::set_handler(move || {

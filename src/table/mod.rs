@@ -30,7 +30,7 @@ mod write;
 pub use keys::{KeySchema, Keys};
 pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};
-pub use store::is_url;
+pub use store::{is_url, stop_waiting_when};
 pub use write::{OutputKind, Values, Writer, check_place, length_of};
 
 use crate::curves::CurveBatch;

@@ -21,7 +21,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tempfile::TempPath;
 use tokio::runtime::{Builder, Runtime};
@@ -48,6 +50,39 @@ const PIECE: u64 = 8 * 1024 * 1024;
 const AT_ONCE: usize = 8;
 /// Bytes of a part of an upload; S3 takes ten thousand parts: 80 GB.
 const PART: usize = 8 * 1024 * 1024;
+
+/// How long giving an upload up may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often a wait looks whether it is still wanted.
+const GLANCE: Duration = Duration::from_millis(50);
+
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on every wait for a store ends with an error soon after `stop` is set.
+pub fn stop_waiting_when(stop: &Arc<AtomicBool>) {
+    // There is one flag in a process.
+    let _ = STOP.set(stop.clone());
+}
+
+/// Waits for an answer.
+fn wait<T>(
+    answer: impl Future<Output = std::result::Result<T, object_store::Error>>,
+) -> std::result::Result<T, object_store::Error> {
+    runtime().block_on(async {
+        let mut answer = pin!(answer);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(GLANCE, answer.as_mut()).await {
+                return answer;
+            }
+            if STOP.get().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(object_store::Error::Generic { store: "the store", source: STOPPED.into() });
+            }
+        }
+    })
+}
+
+/// Why a wait ended without an answer.
+const STOPPED: &str = "interrupted while waiting for it";
 
 /// Its threads do nothing but wait for the network.
 fn runtime() -> &'static Runtime {
@@ -140,6 +175,7 @@ fn reason(error: &object_store::Error) -> String {
         E::PermissionDenied { .. } => "the credentials do not allow it; check what they may do",
         E::Unauthenticated { .. } => "the store takes no such credentials; check the variables that hold them",
         E::Precondition { .. } => "it changed while it was read; run again",
+        _ if error.to_string().contains("NoSuchBucket") => "no such bucket; check its name and the endpoint",
         _ => "",
     };
     let mut text = error.to_string();
@@ -152,11 +188,31 @@ fn reason(error: &object_store::Error) -> String {
         }
         source = cause.source();
     }
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = without_markup(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    // "Generic S3 error: " tells nobody anything.
+    let text = match text.strip_prefix("Generic ").and_then(|rest| rest.split_once(" error: ")) {
+        Some((_, rest)) => rest.to_string(),
+        None => text,
+    };
     if text.contains("169.254.169.254") || text.contains("metadata.google") {
         return format!("no credentials in the environment, and none from the machine ({text})");
     }
     if repair.is_empty() { text } else { format!("{repair} ({text})") }
+}
+
+/// What a store answers in XML as `Code: Message`.
+fn without_markup(text: &str) -> String {
+    let inside = |tag: &str| {
+        let from = text.find(&format!("<{tag}>"))? + tag.len() + 2;
+        Some(&text[from..from + text[from..].find(&format!("</{tag}>"))?])
+    };
+    match (text.find('<'), inside("Code")) {
+        (Some(start), Some(code)) => {
+            let message = inside("Message").map_or(String::new(), |message| format!(": {message}"));
+            format!("{}{code}{message}", &text[..start])
+        }
+        _ => text.to_string(),
+    }
 }
 
 fn unreadable(url: &Path, message: &str) -> Error {
@@ -179,7 +235,7 @@ pub(super) fn resolve(text: &str, wanted: &dyn Fn(&Path) -> bool, paths: &mut Ve
         return Err(unreadable(url, "a web server does not list its files; name them one by one"));
     }
     if !pattern && !text.ends_with('/') {
-        match runtime().block_on(location.store.head(&location.key)) {
+        match wait(location.store.head(&location.key)) {
             Ok(_) => {
                 paths.push(url.to_path_buf());
                 return Ok(());
@@ -193,7 +249,7 @@ pub(super) fn resolve(text: &str, wanted: &dyn Fn(&Path) -> bool, paths: &mut Ve
     let parts: Vec<_> = location.key.parts().collect();
     let fixed = parts.iter().take_while(|part| !part.as_ref().contains(['*', '?', '['])).count();
     let prefix: Key = parts.iter().take(fixed).cloned().collect();
-    let listed = runtime().block_on(location.store.list(Some(&prefix)).try_collect::<Vec<_>>());
+    let listed = wait(location.store.list(Some(&prefix)).try_collect::<Vec<_>>());
     let mut listed = listed.map_err(|error| unreadable(url, &reason(&error)))?;
     // The order of a store is its own; the order of the curves must not be.
     listed.sort_by(|one, other| one.location.cmp(&other.location));
@@ -256,7 +312,7 @@ impl Remote {
     pub fn open(text: &str) -> Result<Remote> {
         let url = PathBuf::from(text);
         let location = Location::of(text).map_err(|message| unreadable(&url, &message))?;
-        let found = runtime().block_on(location.store.head(&location.key));
+        let found = wait(location.store.head(&location.key));
         let found = found.map_err(|error| unreadable(&url, &reason(&error)))?;
         Ok(Remote { url, store: location.store, key: location.key, size: found.size, tag: found.e_tag })
     }
@@ -269,7 +325,7 @@ impl Remote {
     pub fn fetch(&self, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
         let spans = joined(ranges);
         let pieces: Vec<Range<u64>> = spans.iter().flat_map(|span| pieces(span.clone())).collect();
-        let fetched = runtime().block_on(async {
+        let fetched = wait(async {
             let mut waiting: Vec<(usize, Range<u64>)> = pieces.iter().cloned().enumerate().rev().collect();
             let mut parts = vec![Bytes::new(); pieces.len()];
             let mut running = JoinSet::new();
@@ -323,7 +379,7 @@ impl Remote {
             file.as_file().set_len(0).map_err(|error| no_room(&error))?;
             std::io::Seek::rewind(&mut file).map_err(|error| no_room(&error))?;
             let options = GetOptions { if_match: self.tag.clone(), ..GetOptions::default() };
-            let written = runtime().block_on(async {
+            let written = wait(async {
                 let mut stream = self.store.get_opts(&self.key, options).await?.into_stream();
                 let mut length = 0;
                 while let Some(bytes) = stream.try_next().await? {
@@ -381,7 +437,10 @@ async fn get(
 /// Whether asking again could not help: the store has decided, or has been asked often enough already.
 fn is_final(error: &object_store::Error) -> bool {
     let text = error.to_string();
-    !matches!(error, object_store::Error::Generic { .. }) || text.contains("retries") || knows_no_ranges(error)
+    !matches!(error, object_store::Error::Generic { .. })
+        || text.contains("retries")
+        || text.contains(STOPPED)
+        || knows_no_ranges(error)
 }
 
 /// Whether a server answered a request for a range with the whole.
@@ -415,7 +474,7 @@ fn pieces(span: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 /// The length of an object in bytes, where there is one.
 pub(super) fn length(url: &str) -> Option<u64> {
     let location = Location::of(url).ok()?;
-    runtime().block_on(location.store.head(&location.key)).ok().map(|found| found.size)
+    wait(location.store.head(&location.key)).ok().map(|found| found.size)
 }
 
 /// An object on its way: it appears when [`Upload::finish`] returns, whole; dropped before, it never does.
@@ -444,7 +503,7 @@ impl Upload {
         if text.ends_with('/') || location.key.parts().next().is_none() {
             return Err(failed("is a folder; name an object in it".into()));
         }
-        let before = runtime().block_on(location.store.head(&location.key)).ok().and_then(|found| found.e_tag);
+        let before = wait(location.store.head(&location.key)).ok().and_then(|found| found.e_tag);
         let mut upload =
             Upload { url: url.clone(), location, waiting: Vec::new(), sent: false, length: 0, before, parts: None };
         // Beginning asks for the right to write, before any work is done.
@@ -456,20 +515,20 @@ impl Upload {
 
     fn begin(&mut self) -> std::result::Result<(), object_store::Error> {
         let (store, key) = (&self.location.store, &self.location.key);
-        self.parts = Some(again(|| runtime().block_on(store.put_multipart(key)))?);
+        self.parts = Some(again(|| wait(store.put_multipart(key)))?);
         Ok(())
     }
 
     /// Whether the object is there, as long as it should be, and another one than before.
     fn appeared(&self) -> bool {
-        let found = runtime().block_on(self.location.store.head(&self.location.key));
+        let found = wait(self.location.store.head(&self.location.key));
         found.is_ok_and(|found| found.size == self.length && found.e_tag.is_some() && found.e_tag != self.before)
     }
 
     fn send(&mut self) -> std::io::Result<()> {
         let Some(parts) = &mut self.parts else { return Ok(()) };
         let payload = PutPayload::from(std::mem::take(&mut self.waiting));
-        let sent = runtime().block_on(parts.put_part(payload));
+        let sent = wait(parts.put_part(payload));
         self.sent = true;
         sent.map_err(|error| std::io::Error::other(reason(&error)))
     }
@@ -489,7 +548,7 @@ impl Upload {
                 self.send().map_err(|error| failed(&self.url, error.to_string()))?;
             }
             let parts = self.parts.as_mut().expect("looked at above");
-            match again(|| runtime().block_on(parts.complete())) {
+            match again(|| wait(parts.complete())) {
                 Ok(_) => {}
                 // The answer to a request that was heard may have been lost; then the upload is gone and the object new.
                 Err(object_store::Error::NotFound { .. }) if self.appeared() => {}
@@ -498,7 +557,7 @@ impl Upload {
             self.parts = None;
         } else {
             let payload = PutPayload::from(std::mem::take(&mut self.waiting));
-            let put = runtime().block_on(self.location.store.put(&self.location.key, payload));
+            let put = wait(self.location.store.put(&self.location.key, payload));
             put.map_err(|error| failed(&self.url, reason(&error)))?;
         }
         Ok(())
@@ -537,8 +596,9 @@ impl Write for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if let Some(mut parts) = self.parts.take() {
-            // The reason for giving up is told elsewhere; parts that stay behind are invisible.
-            let _ = runtime().block_on(parts.abort());
+            // The reason for giving up is told elsewhere; parts that stay behind are invisible. A store that does not answer
+            // must not keep a process from ending.
+            let _ = runtime().block_on(async { tokio::time::timeout(FAREWELL, parts.abort()).await });
         }
     }
 }
@@ -560,6 +620,21 @@ mod tests {
         }
         let all: Vec<_> = pieces(5..2 * PIECE + 6).collect();
         assert_eq!(all, [5..PIECE + 5, PIECE + 5..2 * PIECE + 5, 2 * PIECE + 5..2 * PIECE + 6]);
+    }
+
+    #[test]
+    fn answers_in_markup_are_cut_to_what_they_say() {
+        for (text, expected) in [
+            (
+                "404: <?xml?> <Error><Code>NoSuchKey</Code><Message>None here</Message><Id>7</Id></Error>",
+                "404: NoSuchKey: None here",
+            ),
+            ("500: <Error><Code>InternalError</Code></Error>", "500: InternalError"),
+            ("200: <Code>cut", "200: <Code>cut"),
+            ("timed out", "timed out"),
+        ] {
+            assert_eq!(without_markup(text), expected);
+        }
     }
 
     #[test]

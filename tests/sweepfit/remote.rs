@@ -147,6 +147,35 @@ fn throttling_resets_and_truncated_answers_change_no_byte() {
 }
 
 #[test]
+fn a_table_of_several_parts_survives_faults_of_every_kind() {
+    let folder = Folder::new();
+    let sweep = folder.file("sweep.parquet");
+    let made =
+        run(&["generate", "--law", "saturating_power", "--curves", "40000", "--points", "8", "-q", "-o", &sweep]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let flags =
+        ["--law", "power", "--law", "saturating_power", "--x", "x", "--y", "y", "--by", "curve", "--covariance", "-q"];
+    let local = folder.file("local.parquet");
+    assert_eq!(run(&[&["fit", &sweep], &flags[..], &["-o", &local]].concat()).code, 0);
+    let server = Server::faulty(|number, _| match number % 11 {
+        1 => Fault::Throttle,
+        4 => Fault::Reset,
+        6 => Fault::Broken,
+        9 => Fault::Truncate,
+        _ => Fault::None,
+    });
+    server.put("w/sweep.parquet", fs::read(&sweep).expect("the sweep"));
+    let ran =
+        run_with(&server, &[&["fit", "s3://w/sweep.parquet"], &flags[..], &["-o", "s3://w/fits.parquet"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let stored = server.get("w/fits.parquet").expect("the table");
+    let parts = server.asked().iter().filter(|asked| asked.query.contains("partNumber")).count();
+    assert!(parts > 2 && stored.len() > 16 << 20, "{parts} parts, {} bytes", stored.len());
+    let local = fs::read(&local).expect("fits");
+    assert_equal(&rows(&stored, &folder, "stored.parquet"), &rows(&local, &folder, "again.parquet"));
+}
+
+#[test]
 fn a_store_that_stays_broken_is_named_with_its_answer_and_nothing_half_appears() {
     for (fault, expected) in [(Fault::Deny, "403 Forbidden"), (Fault::Deny, "credentials do not allow it")] {
         let (ran, server, _) = under(move |_, _| fault);
@@ -215,4 +244,30 @@ fn predictions_are_made_from_fits_in_a_store() {
         run_with(&server, &["predict", "s3://w/day=1/fits.parquet", "--at", "tokens=1e12", "-o", "s3://w/ahead.csv"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(server.get("w/ahead.csv").expect("predictions").split(|byte| *byte == b'\n').count(), 502);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_waits_for_a_store_stops_within_a_second() {
+    // On reading, and on writing.
+    let reads: fn(usize, &Asked) -> Fault =
+        |number, asked| if asked.method == "GET" && number > 4 { Fault::Stall } else { Fault::None };
+    let writes: fn(usize, &Asked) -> Fault =
+        |_, asked| if asked.query.contains("partNumber") { Fault::Stall } else { Fault::None };
+    for decide in [reads, writes] {
+        let server = Server::faulty(decide);
+        let folder = Folder::new();
+        server.put("w/sweep.parquet", wide_sweep(&folder));
+        let fit = [&["fit", "s3://w/sweep.parquet"], &SWEEP_FIT[..], &["-o", "s3://w/fits.parquet"]].concat();
+        let mut child = command(&fit).envs(server.environment()).spawn().expect("the binary starts");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(child.try_wait().expect("its state"), None, "it should wait");
+        let told = Instant::now();
+        let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        let status = child.wait().expect("its end");
+        assert_eq!(status.code(), Some(2));
+        assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+        assert_eq!(server.names(), ["w/sweep.parquet"]);
+    }
 }
