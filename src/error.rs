@@ -14,6 +14,12 @@ pub enum Error {
     /// A wrong combination or value of options; names the option and the repair.
     #[error("{0}")]
     Usage(String),
+    /// A job file that cannot be read or does not mean anything; file, line and column, with a caret picture.
+    #[error("{0}")]
+    Job(String),
+    /// What stopped a step of a job; `step` says which one.
+    #[error("{step}")]
+    Step { step: String, source: Box<Error> },
     /// An input file that cannot be read as a table.
     #[error("{}: {message}", .file.display())]
     Input { file: PathBuf, message: String },

@@ -75,6 +75,7 @@ pub mod evaluate;
 pub mod fit;
 pub mod formula;
 pub mod generate;
+pub mod job;
 pub mod law;
 pub mod pipeline;
 pub mod random;

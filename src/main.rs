@@ -1,9 +1,7 @@
-//! Parses the arguments, runs the subcommand, prints the error chain once, sets the exit code; nothing else.
+//! Sets the allocator up and hands over to the command line; nothing else.
 
 mod cli;
 
-use clap::Parser;
-use std::error::Error;
 use std::process::ExitCode;
 
 /// Batches come and go by the megabyte: an allocator that keeps their pages spares the system clearing them anew.
@@ -24,18 +22,5 @@ const MILLISECONDS: std::ffi::c_long = 10_000;
 fn main() -> ExitCode {
     // A batch is as large as the one before: pages given back at once would be asked for, and cleared, again.
     mi_option_set(PURGE_DELAY, MILLISECONDS);
-    cli::keep_drivers_quiet();
-    match cli::Arguments::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprint!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprint!(": {cause}");
-                source = cause.source();
-            }
-            eprintln!();
-            ExitCode::from(2)
-        }
-    }
+    cli::main()
 }

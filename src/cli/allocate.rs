@@ -4,7 +4,6 @@ use super::decision::{self, Output};
 use super::{level, number};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
-use std::process::ExitCode;
 use std::sync::Arc;
 use sweepfit::evaluate::tape::{Tape, map_columns};
 use sweepfit::formula::graph::Graph;
@@ -109,16 +108,31 @@ fn budget(text: &str) -> std::result::Result<f64, String> {
 
 impl Allocate {
     /// Allocates and writes.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(&self) -> Result<()> {
         match self.method {
             Method::Law => self.by_law(),
             Method::Isoflop => self.by_measurements(frontier::Method::Isoflop),
             Method::Envelope => self.by_measurements(frontier::Method::Envelope),
         }
-        .map(|()| ExitCode::SUCCESS)
     }
 
-    fn by_law(&self) -> Result<()> {
+    /// Looks whether it could be done, without allocating.
+    pub fn check(&self) -> Result<()> {
+        match self.method {
+            Method::Law => {
+                let (_, fits) = self.fits()?;
+                self.allocators(&fits)?;
+                if let Some(path) = &self.draws {
+                    Draws::open(path, &fits)?;
+                }
+            }
+            Method::Isoflop | Method::Envelope => drop(Source::open(&self.inputs)?),
+        }
+        self.output.check()
+    }
+
+    /// The table of fits, and its path.
+    fn fits(&self) -> Result<(&String, Fits)> {
         let raw_only = [(!self.x.is_empty(), "--x"), (self.y.is_some(), "--y"), (self.budget.is_some(), "--budget")];
         if let Some((_, option)) = raw_only.iter().find(|(given, _)| *given) {
             return Err(Error::Usage(format!("{option} is for raw measurements: add --method isoflop or envelope")));
@@ -130,6 +144,11 @@ impl Allocate {
         if !self.no_intervals && self.draws.is_none() {
             decision::require_covariance(&fits, path, decision::REPAIR)?;
         }
+        Ok((path, fits))
+    }
+
+    fn by_law(&self) -> Result<()> {
+        let (path, fits) = self.fits()?;
         let laws = self.allocators(&fits)?;
         let pool = self.output.pool()?;
         let mut draws = self.draws.as_ref().map(|path| Draws::open(path, &fits)).transpose()?;

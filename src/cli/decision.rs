@@ -6,7 +6,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::Path;
 use std::sync::Arc;
 use sweepfit::statistics::fits::Fits;
-use sweepfit::table::{KeySchema, OutputKind, Writer};
+use sweepfit::table::{KeySchema, OutputKind, Writer, check_place};
 use sweepfit::{Error, Result};
 
 /// Where the table goes, and what is said on the way.
@@ -26,7 +26,7 @@ pub struct Output {
 impl Output {
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            super::say(text);
+            super::log::say(text);
         }
     }
 
@@ -37,6 +37,11 @@ impl Output {
         pool.map_err(|error| {
             Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
         })
+    }
+
+    /// Looks whether the output could be opened.
+    pub fn check(&self) -> Result<()> {
+        check_place(&self.output)
     }
 
     /// Opens the output; `input` is the table that must not be overwritten.

@@ -4,7 +4,6 @@ use super::decision::{self, Output};
 use super::{level, number};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::sync::Arc;
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::statistics::diagnosis::{Candidates, Diagnosis, SHAPES};
@@ -69,18 +68,8 @@ const TOLD: usize = 8;
 
 impl Diagnose {
     /// Diagnoses and writes.
-    pub fn run(self) -> Result<ExitCode> {
-        if !(1..=2).contains(&self.x.len()) {
-            return Err(Error::Usage("--x: name one input, or two for Chinchilla's law".into()));
-        }
-        if self.target.is_some_and(|target| target <= 0.0) {
-            return Err(Error::Usage("--target: inputs are above 0".into()));
-        }
-        let filter =
-            self.filter.as_ref().map(|text| Ok::<_, Error>((text.clone(), parse_filter(text)?))).transpose()?;
-        let source = Source::open(&self.inputs)?;
-        let numbers: Vec<String> = self.x.iter().chain([&self.y]).cloned().collect();
-        let selection = Selection { keys: self.by.clone(), numbers, filter };
+    pub fn run(&self) -> Result<()> {
+        let (source, selection) = self.open()?;
         let pool = self.output.pool()?;
         let options = ReadOptions { threads: pool.current_num_threads(), ..ReadOptions::default() };
         let reader = table::read(&source, &selection, &options)?;
@@ -118,7 +107,29 @@ impl Diagnose {
             ],
         ))?;
         self.output.say(&tally.report());
-        Ok(ExitCode::SUCCESS)
+        Ok(())
+    }
+
+    /// Looks whether it could be done, without diagnosing.
+    pub fn check(&self) -> Result<()> {
+        let (source, selection) = self.open()?;
+        table::read(&source, &selection, &ReadOptions { threads: 1, ..ReadOptions::default() })?;
+        self.output.check()
+    }
+
+    /// The measurements, and which of their columns are wanted.
+    fn open(&self) -> Result<(Source, Selection)> {
+        if !(1..=2).contains(&self.x.len()) {
+            return Err(Error::Usage("--x: name one input, or two for Chinchilla's law".into()));
+        }
+        if self.target.is_some_and(|target| target <= 0.0) {
+            return Err(Error::Usage("--target: inputs are above 0".into()));
+        }
+        let filter =
+            self.filter.as_ref().map(|text| Ok::<_, Error>((text.clone(), parse_filter(text)?))).transpose()?;
+        let source = Source::open(&self.inputs)?;
+        let numbers: Vec<String> = self.x.iter().chain([&self.y]).cloned().collect();
+        Ok((source, Selection { keys: self.by.clone(), numbers, filter }))
     }
 
     fn binding_columns(&self) -> Vec<(String, OutputKind)> {

@@ -4,13 +4,16 @@ mod backend;
 mod options;
 mod report;
 
-use super::interruption;
+use super::metrics::{Fitted, Metrics, Outcome};
+use super::side_file::SideFile;
+use super::{interruption, log};
 use clap::{Args, ValueEnum};
 use options::{bootstrap, bound, fixed, grid, select};
 pub(super) use options::{loss, start};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use sweepfit::fit::pack::{NamedControl, Plan, Weighting, check_names};
 use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
@@ -19,7 +22,7 @@ use sweepfit::law::{Law, Mapping, catalogue};
 use sweepfit::pipeline::{self, Extras, Request, Resampling};
 use sweepfit::statistics::bootstrap::{Bootstrap, Scheme};
 use sweepfit::statistics::selection::Criterion;
-use sweepfit::table::{Selection, Source};
+use sweepfit::table::{self, Selection, Source};
 use sweepfit::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -153,6 +156,12 @@ pub struct Fit {
     /// Also write the summary as JSON: methods, counts, timings by stage
     #[arg(long, value_name = "FILE.json", help_heading = "What comes out")]
     summary: Option<PathBuf>,
+    /// Write what the run did in Prometheus' text format, whether it went well or not
+    #[arg(long, value_name = "FILE.prom", help_heading = "What comes out")]
+    metrics: Option<PathBuf>,
+    /// Print the job file that this command line means, for `sweepfit run`, and fit nothing
+    #[arg(long, help_heading = "What comes out")]
+    pub(super) print_job: bool,
     /// Say nothing but errors
     #[arg(short, long, help_heading = "What comes out")]
     quiet: bool,
@@ -203,11 +212,36 @@ impl From<Space> for fit::Space {
 
 impl Fit {
     /// Fits, reports, and says by the exit code whether all went well.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(&self) -> Result<Outcome> {
         interruption::watch();
+        let file = self.metrics.as_deref().map(|path| SideFile::create(path, "--metrics")).transpose()?;
+        let (mut metrics, started) = (Metrics::start(), Instant::now());
+        let outcome = self.fit();
+        metrics.step("fit", &outcome, started.elapsed());
+        if let Some(file) = file {
+            let written = file.write(&metrics.text());
+            // Where the run failed, too, that is what has to be told.
+            if outcome.is_ok() {
+                written?;
+            }
+        }
+        outcome
+    }
+
+    /// Looks whether it could be done: opens inputs and outputs, and says which columns and parameters the laws have.
+    pub fn check(&self) -> Result<String> {
         let (request, said) = self.request()?;
-        let summary = self.summary.as_deref().map(report::SummaryFile::create).transpose()?;
-        let rows = request.source.rows();
+        for (path, option) in [(&self.summary, "--summary"), (&self.metrics, "--metrics")] {
+            path.as_deref().map(|path| SideFile::create(path, option)).transpose()?;
+        }
+        pipeline::Run::open(request)?;
+        Ok(said)
+    }
+
+    fn fit(&self) -> Result<Outcome> {
+        let (request, said) = self.request()?;
+        let summary = self.summary.as_deref().map(|path| SideFile::create(path, "--summary")).transpose()?;
+        let (rows, source) = (request.source.rows(), request.source.clone());
         let run = pipeline::Run::open(request)?;
         self.say(&said);
         let watch = report::Watch::start(rows, self.quiet);
@@ -215,14 +249,17 @@ impl Fit {
         watch.end();
         let report = ran?;
         if let Some(summary) = summary {
-            summary.write(&report.to_json())?;
+            summary.write(&format!("{:#}\n", report.to_json()))?;
         }
-        self.say(&report::text(&report, self.drop_bad_rows));
-        Ok(if self.strict && (report.failures() > 0 || report.disagreements() > 0) {
-            ExitCode::from(1)
-        } else {
-            ExitCode::SUCCESS
-        })
+        if !self.quiet {
+            let text = report::text(&report, self.drop_bad_rows);
+            log::tell("summary", text.trim_end(), json!({ "summary": report.to_json() }), &text);
+        }
+        let failed = self.strict && (report.failures() > 0 || report.disagreements() > 0);
+        let bytes_written = [Some(&self.output), self.draws.as_ref()].into_iter().flatten();
+        let bytes_written = bytes_written.map(|out| table::length_of(out)).sum();
+        let fitted = Fitted { report, bytes_read: source.bytes_read(), bytes_written };
+        Ok(Outcome::Fitted(u8::from(failed), Box::new(fitted)))
     }
 
     /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
@@ -270,7 +307,7 @@ impl Fit {
 
     fn say(&self, text: &str) {
         if !self.quiet {
-            super::say(text);
+            log::say(text);
         }
     }
 
@@ -385,8 +422,12 @@ impl Fit {
 
 /// An output in the place of an input would take the sweep away.
 fn refuse_overwriting(source: &Source, out: &str, option: &str) -> Result<()> {
-    let Ok(out) = std::fs::canonicalize(out) else { return Ok(()) };
-    let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == out);
+    let place = |path: &Path| match path.to_str().filter(|text| table::is_url(text)) {
+        Some(url) => Some(PathBuf::from(url)),
+        None => std::fs::canonicalize(path).ok(),
+    };
+    let Some(out) = place(Path::new(out)) else { return Ok(()) };
+    let is_input = |file: &PathBuf| place(file).is_some_and(|file| file == out);
     match source.files().iter().find(|file| is_input(file)) {
         Some(file) => Err(Error::Output {
             file: file.clone(),

@@ -247,13 +247,13 @@ impl Generate {
 
     fn report(&self, sweep: &Sweep, rows: usize, start: Instant) {
         let truth = self.truth.as_deref().map_or(String::new(), |path| format!(", truth in {}", path.display()));
-        eprintln!(
-            "generated {} curves, {rows} rows in {}{truth} ({:.2} s)",
+        super::log::say(&format!(
+            "generated {} curves, {rows} rows in {}{truth} ({:.2} s)\n",
             self.curves,
             self.output.display(),
             start.elapsed().as_secs_f64()
-        );
-        if std::io::stderr().is_terminal() {
+        ));
+        if std::io::stderr().is_terminal() && !super::log::is_json() {
             let law = match sweep.law.entry {
                 Some(entry) => {
                     format!("{} --x {} --y {}", entry.name, sweep.law.inputs().join(","), sweep.law.response_text)

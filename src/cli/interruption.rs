@@ -12,6 +12,7 @@ static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let flag = Arc::new(AtomicBool::new(false));
+    sweepfit::table::stop_waiting_when(&flag);
     let set = flag.clone();
     // Where no handler can be set, the signals end the process as they always did.
     let _ = ctrlc::set_handler(move || {
@@ -21,7 +22,7 @@ static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
                 // The message that follows is all that can be said; some folders are gone already.
                 let _ = std::fs::remove_dir_all(folder);
             }
-            eprintln!("error: {}", sweepfit::Error::Interrupted);
+            super::log::error(&sweepfit::Error::Interrupted);
             std::process::exit(2);
         }
     });
@@ -37,6 +38,16 @@ pub fn watch() {
 pub fn flag() -> Arc<AtomicBool> {
     LOOKED_AT.store(true, Ordering::SeqCst);
     FLAG.clone()
+}
+
+/// Takes [`flag`] back: from now on the signals end the process at once, until it is asked for again.
+pub fn nobody_looks() {
+    LOOKED_AT.store(false, Ordering::SeqCst);
+}
+
+/// Whether the process was told to stop.
+pub fn flag_is_set() -> bool {
+    FLAG.load(Ordering::SeqCst)
 }
 
 /// Removes a folder, too, when the signals end the process at once.

@@ -9,11 +9,16 @@ mod fit;
 mod generate;
 mod interruption;
 mod laws;
+mod log;
+mod metrics;
 mod next;
 mod predict;
+mod run;
 mod selftest;
+mod side_file;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use metrics::Outcome;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use sweepfit::{Error, Result};
@@ -22,6 +27,10 @@ use sweepfit::{Error, Result};
 #[derive(Parser, Debug)]
 #[command(version, about, max_term_width = 100)]
 pub struct Arguments {
+    /// How messages are written to stderr: `json` is one object per line, for programs that read along
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = log::Format::Text, global = true,
+          help_heading = "Messages")]
+    log_format: log::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -29,6 +38,7 @@ pub struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     Fit(Box<fit::Fit>),
+    Run(run::Run),
     Laws(laws::Laws),
     Devices(devices::Devices),
     Generate(Box<generate::Generate>),
@@ -40,27 +50,83 @@ enum Command {
     Bench(Box<bench::Bench>),
 }
 
-impl Arguments {
+/// Reads the command line, runs the subcommand, says what went wrong; the exit code.
+pub fn main() -> ExitCode {
+    keep_drivers_quiet();
+    let parsed = Arguments::command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches).map(|arguments| (arguments, matches)));
+    let (arguments, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
+            log::set(log::Format::Json);
+            log::usage(&error);
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
+    log::set(arguments.log_format);
+    match arguments.command.run(&matches) {
+        Ok(code) => code,
+        Err(error) => {
+            log::error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether a command line that cannot be parsed asks for messages in JSON.
+fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    arguments.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json")
+        || arguments.iter().any(|argument| argument == "--log-format=json")
+}
+
+impl Command {
     /// Runs the subcommand.
-    pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            Command::Fit(fit) => fit.run(),
+    fn run(self, matches: &ArgMatches) -> Result<ExitCode> {
+        match self {
+            Command::Fit(fit) if fit.print_job => {
+                let (_, matches) = matches.subcommand().expect("this one");
+                run::print_job(matches).map(|()| ExitCode::SUCCESS)
+            }
+            Command::Run(run) => run.run(),
             Command::Laws(laws) => laws.run().map(|()| ExitCode::SUCCESS),
             Command::Devices(devices) => devices.run().map(|()| ExitCode::SUCCESS),
             Command::Generate(generate) => generate.run().map(|()| ExitCode::SUCCESS),
             Command::Selftest(selftest) => selftest.run(),
-            Command::Predict(predict) => predict.run(),
-            Command::Allocate(allocate) => allocate.run(),
-            Command::Diagnose(diagnose) => diagnose.run(),
-            Command::Next(next) => next.run(),
             Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
+            step => step.execute().map(|outcome| ExitCode::from(outcome.code())),
+        }
+    }
+
+    /// Runs a subcommand that may be a step of a job.
+    fn execute(&self) -> Result<Outcome> {
+        match self {
+            Command::Fit(fit) => fit.run(),
+            Command::Predict(predict) => predict.run().map(|()| Outcome::Done),
+            Command::Allocate(allocate) => allocate.run().map(|()| Outcome::Done),
+            Command::Diagnose(diagnose) => diagnose.run().map(|()| Outcome::Done),
+            Command::Next(next) => next.run().map(|()| Outcome::Done),
+            other => unreachable!("{other:?} is no step"),
+        }
+    }
+
+    /// Looks whether a step could run, and says what it would do; reads no rows and writes nothing.
+    fn check(&self) -> Result<String> {
+        match self {
+            Command::Fit(fit) => fit.check(),
+            Command::Predict(predict) => predict.check().map(|()| String::new()),
+            Command::Allocate(allocate) => allocate.check().map(|()| String::new()),
+            Command::Diagnose(diagnose) => diagnose.check().map(|()| String::new()),
+            Command::Next(next) => next.check().map(|()| String::new()),
+            other => unreachable!("{other:?} is no step"),
         }
     }
 }
 
 /// Mesa's Vulkan layer that puts the desktop's GPU first asks for a display, and complains on stderr where there is none, as
 /// under cron. Adapters are ranked here, so it is not needed. Called before there is a second thread.
-pub fn keep_drivers_quiet() {
+fn keep_drivers_quiet() {
     #[expect(unsafe_code, reason = "the environment is changed while the process has one thread")]
     // SAFETY: nothing else reads or writes the environment yet.
     unsafe {
@@ -86,11 +152,6 @@ fn number(text: &str) -> std::result::Result<f64, String> {
 fn level(text: &str) -> std::result::Result<f64, String> {
     let level = number(text)?;
     if level > 0.0 && level < 1.0 { Ok(level) } else { Err("give a share between 0 and 1, as in 0.95".into()) }
-}
-
-/// Says something on stderr; whoever has closed it does not want to hear it.
-fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Prints results; a reader that has seen enough, as `head`, is no error.

@@ -4,8 +4,7 @@ use super::decision::{self, Output, grid};
 use super::number;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
-use std::process::ExitCode;
-use sweepfit::Error;
+use sweepfit::{Error, Result};
 use sweepfit::evaluate::tape::{Tape, map_columns};
 use sweepfit::formula::graph::Graph;
 use sweepfit::law::expression;
@@ -92,22 +91,8 @@ const SILENCES: [(Silence, &str); 3] = [
 
 impl Next {
     /// Designs and writes.
-    pub fn run(self) -> sweepfit::Result<ExitCode> {
-        let fits = Fits::open(&self.fits)?;
-        decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
-        if fits.weighting != Weighting::Even && self.noise.is_none() {
-            return Err(Error::Usage(format!(
-                "the fits are weighted by column {}, and nobody knows the weight of a run not made: give its standard \
-                 deviation with --noise",
-                fits.weight_column().unwrap_or_default()
-            )));
-        }
-        if self.budget <= 0.0 || self.noise.is_some_and(|noise| noise <= 0.0) {
-            return Err(Error::Usage("--budget and --noise are above 0".into()));
-        }
-        let target = decision::point("--target", &self.target)?;
-        let questions =
-            fits.laws.iter().map(|law| self.question(law, &target)).collect::<sweepfit::Result<Vec<_>>>()?;
+    pub fn run(&self) -> Result<()> {
+        let (fits, questions) = self.open()?;
         let surfaces = surfaces(&fits);
         let names = decision::input_names(&fits);
         let laws = decision::law_names(&fits, "");
@@ -117,7 +102,7 @@ impl Next {
         let (mut rows, mut asked, mut silent) = (0, 0, [0; SILENCES.len()]);
         for batch in reader {
             let batch = batch?;
-            let designs: Vec<Result<Vec<Run>, Silence>> = pool.install(|| {
+            let designs: Vec<std::result::Result<Vec<Run>, Silence>> = pool.install(|| {
                 let each = batch.rows.par_iter().with_min_len(16);
                 each.map(|fit| next_runs(&surfaces[fit.law], fit, &questions[fit.law])).collect()
             });
@@ -174,10 +159,35 @@ impl Next {
         for (count, (_, reason)) in silent.into_iter().zip(SILENCES).filter(|(count, _)| *count > 0) {
             self.output.say(&format!("note: none for {count}: {reason}\n"));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
-    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> sweepfit::Result<Question> {
+    /// Looks whether it could be done, without designing.
+    pub fn check(&self) -> Result<()> {
+        self.open()?;
+        self.output.check()
+    }
+
+    /// The fits, and for each of their laws what is asked.
+    fn open(&self) -> Result<(Fits, Vec<Question>)> {
+        let fits = Fits::open(&self.fits)?;
+        decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
+        if fits.weighting != Weighting::Even && self.noise.is_none() {
+            return Err(Error::Usage(format!(
+                "the fits are weighted by column {}, and nobody knows the weight of a run not made: give its standard \
+                 deviation with --noise",
+                fits.weight_column().unwrap_or_default()
+            )));
+        }
+        if self.budget <= 0.0 || self.noise.is_some_and(|noise| noise <= 0.0) {
+            return Err(Error::Usage("--budget and --noise are above 0".into()));
+        }
+        let target = decision::point("--target", &self.target)?;
+        let questions = fits.laws.iter().map(|law| self.question(law, &target)).collect::<Result<Vec<_>>>()?;
+        Ok((fits, questions))
+    }
+
+    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> Result<Question> {
         let names = law.input_names();
         let at = |position: usize| {
             let exact = target.iter().find(|(name, _)| name == names[position]);
@@ -258,7 +268,7 @@ impl Next {
     }
 
     /// The cost as a tape over the law's inputs.
-    fn cost_of(&self, law: &FittedLaw) -> sweepfit::Result<Tape> {
+    fn cost_of(&self, law: &FittedLaw) -> Result<Tape> {
         let names = law.input_names();
         let text = match (&self.cost, names.as_slice()) {
             (Some(text), _) => text.clone(),

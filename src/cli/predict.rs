@@ -5,12 +5,11 @@ use super::level;
 use clap::Args;
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::ExitCode;
 use sweepfit::statistics::calibration::{Calibrated, calibrate, require_curves};
 use sweepfit::statistics::fits::{Draws, FitBatch, Fits, Fitted, FittedLaw};
 use sweepfit::statistics::forecast::{Answer, Forecaster, Points};
 use sweepfit::table::rows::{Identity, Joiner, RowReader, RowSelection};
-use sweepfit::table::{OutputKind, ReadOptions, Source, Values};
+use sweepfit::table::{OutputKind, ReadOptions, Source, Values, is_url};
 use sweepfit::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -65,12 +64,8 @@ const FITS_WITH_DRAWS: usize = 256;
 
 impl Predict {
     /// Predicts and writes.
-    pub fn run(self) -> Result<ExitCode> {
-        let fits = Fits::open(&self.fits)?;
-        if !self.no_intervals && self.draws.is_none() {
-            decision::require_covariance(&fits, &self.fits, decision::REPAIR)?;
-        }
-        let targets = Targets::open(&self.at, &fits)?;
+    pub fn run(&self) -> Result<()> {
+        let (fits, targets) = self.open()?;
         let mut forecaster = Forecaster::new(&fits, &targets.points, self.level)?;
         targets.require_known(&fits)?;
         let pool = self.output.pool()?;
@@ -110,7 +105,30 @@ impl Predict {
         targets.require_matches(tally.rows)?;
         writer.finish(&self.metadata(&fits, &calibrated))?;
         self.output.say(&tally.report(self.level));
-        Ok(ExitCode::SUCCESS)
+        Ok(())
+    }
+
+    /// Looks whether it could be done, without predicting.
+    pub fn check(&self) -> Result<()> {
+        let (fits, targets) = self.open()?;
+        Forecaster::new(&fits, &targets.points, self.level)?;
+        if let Some(path) = &self.draws {
+            Draws::open(path, &fits)?;
+        }
+        if !self.calibrate.is_empty() {
+            Source::open(&self.calibrate)?;
+        }
+        self.output.check()
+    }
+
+    /// The fits, and where they are to predict.
+    fn open(&self) -> Result<(Fits, Targets)> {
+        let fits = Fits::open(&self.fits)?;
+        if !self.no_intervals && self.draws.is_none() {
+            decision::require_covariance(&fits, &self.fits, decision::REPAIR)?;
+        }
+        let targets = Targets::open(&self.at, &fits)?;
+        Ok((fits, targets))
     }
 
     fn report(&self, fits: &Fits, calibrated: &[Calibrated], targets: &Targets) -> String {
@@ -183,7 +201,7 @@ struct Joined {
 
 impl Targets {
     fn open(at: &[String], fits: &Fits) -> Result<Targets> {
-        let is_table = |text: &&String| Path::new(text).exists();
+        let is_table = |text: &&String| is_url(text) || Path::new(text).exists();
         // A glob has to be looked for, and so has what looks like a file.
         let looks_like_table = |text: &&String| is_table(text) || !text.contains('=') && text.contains(['.', '*', '/']);
         match (at, at.iter().find(looks_like_table), at.iter().find(|text| !text.contains('='))) {

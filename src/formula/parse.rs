@@ -127,9 +127,14 @@ pub fn parse_filter(text: &str) -> Result<Expression> {
     Ok(expression)
 }
 
-/// An error about bytes `span` of `text`, with the text and a caret under the span's first character, as a terminal shows
-/// them: a tab is a tab, wide characters take two places, combining ones none.
+/// An error about bytes `span` of `text`, with the text and a caret under the span's first character.
 pub fn point_at(text: &str, span: &Range<usize>, message: &str) -> Error {
+    Error::Formula(format!("{message}{}", picture(text, span)))
+}
+
+/// The line of `text` that holds the start of `span`, and a caret under that character as a terminal shows it: a tab is a
+/// tab, wide characters take two places, combining ones none. Begins with a line break.
+pub(crate) fn picture(text: &str, span: &Range<usize>) -> String {
     let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -140,7 +145,7 @@ pub fn point_at(text: &str, span: &Range<usize>, message: &str) -> Error {
             other => margin.push_str(&" ".repeat(other.width().unwrap_or(0))),
         }
     }
-    Error::Formula(format!("{message}\n  {}\n  {margin}^", &text[line_start..line_end]))
+    format!("\n  {}\n  {margin}^", &text[line_start..line_end])
 }
 
 #[derive(Debug, Clone, PartialEq)]

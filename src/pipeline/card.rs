@@ -32,6 +32,14 @@ pub struct Stages {
     pub write: Duration,
 }
 
+impl Stages {
+    /// Every stage by its name, in the order of the pipeline.
+    pub fn named(&self) -> [(&'static str, Duration); 6] {
+        let Stages { read, pack, search, judge, resample, write } = *self;
+        [("read", read), ("pack", pack), ("search", search), ("judge", judge), ("resample", resample), ("write", write)]
+    }
+}
+
 /// What became of the curves under one law.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
@@ -311,9 +319,10 @@ impl Report {
 
     /// All of it, for `--summary`: the methods card, counts and timings.
     pub fn to_json(&self) -> Value {
-        let seconds = |time: Duration| time.as_secs_f64();
         let mut summary: serde_json::Map<String, Value> =
             self.methods.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let stages: serde_json::Map<String, Value> =
+            self.stages.named().iter().map(|(stage, time)| (stage.to_string(), json!(time.as_secs_f64()))).collect();
         let more = json!({
             "out": self.out,
             "curves": self.curves,
@@ -324,14 +333,7 @@ impl Report {
             "laws": self.law_cards(),
             "notes": self.notes,
             "seconds": self.seconds,
-            "stages": {
-                "read": seconds(self.stages.read),
-                "pack": seconds(self.stages.pack),
-                "search": seconds(self.stages.search),
-                "judge": seconds(self.stages.judge),
-                "resample": seconds(self.stages.resample),
-                "write": seconds(self.stages.write),
-            },
+            "stages": stages,
         });
         if !self.verifications.is_empty() {
             summary.insert("verification".into(), self.verification());

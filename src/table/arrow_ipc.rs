@@ -4,30 +4,33 @@
 //! data, and an allocation that fails ends the process; so the claims of all buffers are looked at first, which reads a
 //! few bytes per column and batch and no data.
 
+use super::content::{Content, Stream};
 use super::guard::decoding;
 use super::source::Format;
 use crate::error::Result;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileReader, StreamReader, read_footer_length};
 use arrow::ipc::{Message, root_as_footer, root_as_message};
-use std::fs::File;
 use std::io::{BufReader, Error, ErrorKind, Read, Seek, SeekFrom};
-use std::path::Path;
 
 /// The best that the two codecs reach, on constant data (LZ4 255:1, Zstandard about 32,000:1), with a margin.
 const BEST_COMPRESSION: u64 = 1 << 16;
 
 /// Opens a file with a footer.
-pub(super) fn open_file(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let mut reader = BufReader::new(file);
+pub(super) fn open_file(content: &Content) -> Result<(Format, SchemaRef)> {
+    content.copy_here()?;
+    let path = &content.name;
+    let mut reader = BufReader::new(decoding(path, || content.stream())?);
     decoding(path, || check_file(&mut reader))?;
     let reader = decoding(path, || FileReader::try_new(reader, None))?;
     Ok((Format::ArrowFile, reader.schema()))
 }
 
 /// Opens a stream of messages without a footer.
-pub(super) fn open_stream(path: &Path, file: File) -> Result<(Format, SchemaRef)> {
-    let mut reader = BufReader::new(file);
+pub(super) fn open_stream(content: &Content) -> Result<(Format, SchemaRef)> {
+    content.copy_here()?;
+    let path = &content.name;
+    let mut reader = BufReader::new(decoding(path, || content.stream())?);
     decoding(path, || check_stream(&mut reader))?;
     decoding(path, || reader.seek(SeekFrom::Start(0)))?;
     let reader = decoding(path, || StreamReader::try_new(reader, None))?;
@@ -38,7 +41,7 @@ fn wrong(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidData, what.to_string())
 }
 
-fn check_file(bytes: &mut BufReader<File>) -> std::io::Result<()> {
+fn check_file(bytes: &mut BufReader<Stream>) -> std::io::Result<()> {
     let mut end = [0; 10];
     bytes.seek(SeekFrom::End(-10))?;
     bytes.read_exact(&mut end)?;
@@ -64,7 +67,7 @@ fn check_file(bytes: &mut BufReader<File>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn check_stream(bytes: &mut BufReader<File>) -> std::io::Result<()> {
+fn check_stream(bytes: &mut BufReader<Stream>) -> std::io::Result<()> {
     let mut at = 0u64;
     loop {
         let mut word = [0; 4];
@@ -94,7 +97,7 @@ fn check_stream(bytes: &mut BufReader<File>) -> std::io::Result<()> {
 }
 
 /// Looks at what the compressed buffers of a message, whose body begins at `body`, claim.
-fn check_message(bytes: &mut BufReader<File>, message: &Message<'_>, body: u64) -> std::io::Result<()> {
+fn check_message(bytes: &mut BufReader<Stream>, message: &Message<'_>, body: u64) -> std::io::Result<()> {
     let dictionary = message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
     let Some(batch) = message.header_as_record_batch().or(dictionary) else { return Ok(()) };
     if batch.compression().is_none() {
@@ -123,9 +126,9 @@ fn check_message(bytes: &mut BufReader<File>, message: &Message<'_>, body: u64) 
 mod tests {
     use super::super::Source;
     use super::super::testing::*;
-    use super::*;
     use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+    use std::fs::File;
 
     #[test]
     fn compressed_buffers_are_read_and_impossible_sizes_refused() {

@@ -3,6 +3,7 @@
 //! A column is integer, float, boolean, date or timestamp where every value reads as one, else text. An empty field is
 //! null; in columns that are not text so are `NA`, `N/A`, `null`, `NULL` and `None` (as other programs write them).
 
+use super::content::{Content, Stream};
 use super::guard::decoding;
 use super::source::Format;
 use crate::error::{Error, Result};
@@ -15,7 +16,6 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format as ArrowFormat;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,9 @@ pub(super) struct CsvFormat {
 const ROWS: usize = 32 * 1024;
 
 /// Reads the header; all columns are text until [`typed_schema`].
-pub(super) fn open(path: &Path) -> Result<(Format, SchemaRef)> {
+pub(super) fn open(file: &Content) -> Result<(Format, SchemaRef)> {
+    file.copy_here()?;
+    let path = &file.name;
     let delimiter = match path.extension().and_then(|extension| extension.to_str()) {
         Some(extension) if extension.eq_ignore_ascii_case("tsv") => b'\t',
         _ => b',',
@@ -40,14 +42,14 @@ pub(super) fn open(path: &Path) -> Result<(Format, SchemaRef)> {
     let mut format = CsvFormat { delimiter, skip: 0 };
     let schema = decoding(path, || -> std::result::Result<_, arrow::error::ArrowError> {
         let mut mark = Vec::new();
-        File::open(path)?.take(3).read_to_end(&mut mark)?;
+        file.stream()?.take(3).read_to_end(&mut mark)?;
         if mark == [0xef, 0xbb, 0xbf] {
             format.skip = 3;
         }
         let (header, _) = ArrowFormat::default()
             .with_header(true)
             .with_delimiter(delimiter)
-            .infer_schema(content(path, &format)?, Some(0))?;
+            .infer_schema(content(file, &format)?, Some(0))?;
         Ok(header)
     })?;
     if schema.fields().is_empty() {
@@ -60,26 +62,26 @@ pub(super) fn open(path: &Path) -> Result<(Format, SchemaRef)> {
     Ok((Format::Csv(format), Arc::new(Schema::new(texts.collect::<Vec<_>>()))))
 }
 
-fn content(path: &Path, format: &CsvFormat) -> std::io::Result<BufReader<File>> {
-    let mut file = File::open(path)?;
+fn content(file: &Content, format: &CsvFormat) -> std::io::Result<BufReader<Stream>> {
+    let mut file = file.stream()?;
     file.seek(SeekFrom::Start(format.skip))?;
     Ok(BufReader::with_capacity(1 << 20, file))
 }
 
 /// The rows of a file as text, only the columns of `projection`.
 fn texts(
-    path: &Path,
+    file: &Content,
     format: &CsvFormat,
     schema: &SchemaRef,
     projection: Vec<usize>,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let texts = schema.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true));
     let schema = Arc::new(Schema::new(texts.collect::<Vec<_>>()));
-    let mut reader = decoding(path, || {
+    let path = file.name.clone();
+    let mut reader = decoding(&path, || {
         let builder = ReaderBuilder::new(schema).with_header(true).with_delimiter(format.delimiter);
-        builder.with_batch_size(ROWS).with_projection(projection).build_buffered(content(path, format)?)
+        builder.with_batch_size(ROWS).with_projection(projection).build_buffered(content(file, format)?)
     })?;
-    let path = path.to_path_buf();
     let mut failed = false;
     Ok(std::iter::from_fn(move || {
         if failed {
@@ -181,13 +183,13 @@ fn has_zone(text: &str) -> bool {
 
 /// Narrows the guesses of a file's columns by all its values.
 pub(super) fn infer(
-    path: &Path,
+    file: &Content,
     format: &CsvFormat,
     schema: &SchemaRef,
     guesses: &mut BTreeMap<String, Guess>,
 ) -> Result<()> {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
-    for batch in texts(path, format, schema, all)? {
+    for batch in texts(file, format, schema, all)? {
         let batch = batch?;
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             let guess = guesses.entry(field.name().clone()).or_insert(Guess::ANY);
@@ -213,14 +215,14 @@ pub(super) fn typed_schema(schema: &SchemaRef, guesses: &BTreeMap<String, Guess>
 
 /// The rows of a file in the types of `schema`, only the columns of `projection`, in its order.
 pub(super) fn read(
-    path: &Path,
+    file: &Content,
     format: &CsvFormat,
     schema: &SchemaRef,
     projection: &[usize],
 ) -> Result<impl Iterator<Item = Result<Vec<ArrayRef>>> + use<>> {
-    let batches = texts(path, format, schema, projection.to_vec())?;
+    let batches = texts(file, format, schema, projection.to_vec())?;
     let fields: Vec<_> = projection.iter().map(|&index| schema.fields()[index].clone()).collect();
-    let path = path.to_path_buf();
+    let path = file.name.clone();
     Ok(batches.map(move |batch| {
         let batch = batch?;
         let columns = fields.iter().zip(batch.columns());
@@ -276,13 +278,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("t.csv");
         std::fs::write(&path, text).expect("a file");
-        let (format, schema) = open(&path).expect("a header");
+        let file = Content::open(&path, &Default::default()).expect("a file");
+        let (format, schema) = open(&file).expect("a header");
         let Format::Csv(format) = format else { panic!("not CSV") };
         let mut guesses = BTreeMap::new();
-        infer(&path, &format, &schema, &mut guesses).expect("types");
+        infer(&file, &format, &schema, &mut guesses).expect("types");
         let schema = typed_schema(&schema, &guesses);
         let all: Vec<usize> = (0..schema.fields().len()).collect();
-        let mut batches = read(&path, &format, &schema, &all).expect("a reader");
+        let mut batches = read(&file, &format, &schema, &all).expect("a reader");
         let columns = batches.next().expect("a batch").expect("columns");
         (schema.fields().iter().map(|field| field.data_type().clone()).collect(), columns)
     }

@@ -4,6 +4,7 @@
 //! the order of the file, as one array per needed column. A Parquet row group is one part, a large one several; the
 //! other formats are one part per file. Only needed columns are read.
 
+use super::content::Content;
 use super::csv;
 use super::guard::decoding;
 use super::source::{Format, Partition, Place, TableFile};
@@ -19,10 +20,8 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
-use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Rows per decoded stretch: its columns stay in the second-level cache until they were filtered and grouped.
@@ -61,7 +60,9 @@ pub(super) fn tasks(index: usize, file: &TableFile, lists: bool) -> Vec<Task> {
     for (group, metadata) in metadata.metadata().row_groups().iter().enumerate() {
         let rows = u64::try_from(metadata.num_rows()).unwrap_or(0);
         // In a column of lists the rows of a page are found by decoding it, so a skipped row costs as much as a read one.
-        let split = !lists && rows > ROWS_OF_A_PART * 3 / 2 && rows / ROWS_OF_A_PART < MOST_PARTS;
+        // From a store a row group comes as a whole.
+        let split =
+            !file.content.is_remote() && !lists && rows > ROWS_OF_A_PART * 3 / 2 && rows / ROWS_OF_A_PART < MOST_PARTS;
         let parts = if split { rows.div_ceil(ROWS_OF_A_PART) } else { 1 };
         for part in 0..parts {
             let range = rows * part / parts..rows * (part + 1) / parts;
@@ -101,7 +102,8 @@ pub(super) fn decode(
     match (&file.format, &task.part) {
         (Format::Parquet(metadata), Part::RowGroup { index, rows, whole }) => {
             let range = (!whole).then(|| rows.clone());
-            let mut reader = decoding(&file.path, || open_row_group(&file.path, metadata, *index, range, &projection))?;
+            let mut reader =
+                decoding(&file.path, || open_row_group(&file.content, metadata, *index, range, &projection))?;
             while let Some(batch) = decoding(&file.path, || reader.next().transpose())? {
                 if !hand_over(batch.num_rows(), batch.columns())? {
                     break;
@@ -109,7 +111,7 @@ pub(super) fn decode(
             }
         }
         (Format::Csv(format), _) => {
-            for columns in csv::read(&file.path, format, &file.schema, &projection)? {
+            for columns in csv::read(&file.content, format, &file.schema, &projection)? {
                 let columns = columns?;
                 if !hand_over(columns[0].len(), &columns)? {
                     break;
@@ -117,12 +119,12 @@ pub(super) fn decode(
             }
         }
         (Format::ArrowFile, _) => {
-            let bytes = decoding(&file.path, || File::open(&file.path))?;
+            let bytes = decoding(&file.path, || file.content.stream())?;
             let reader = decoding(&file.path, || FileReader::try_new(BufReader::new(bytes), Some(projection.clone())))?;
             in_stretches(file, reader, &mut hand_over)?;
         }
         (Format::ArrowStream, _) => {
-            let bytes = BufReader::with_capacity(1 << 20, decoding(&file.path, || File::open(&file.path))?);
+            let bytes = BufReader::with_capacity(1 << 20, decoding(&file.path, || file.content.stream())?);
             let reader = decoding(&file.path, || StreamReader::try_new(bytes, Some(projection.clone())))?;
             in_stretches(file, reader, &mut hand_over)?;
         }
@@ -164,7 +166,7 @@ fn constant(partition: &Partition, rows: usize) -> ArrayRef {
 }
 
 fn open_row_group(
-    path: &Path,
+    content: &Content,
     metadata: &ArrowReaderMetadata,
     index: usize,
     range: Option<Range<u64>>,
@@ -176,12 +178,19 @@ fn open_row_group(
     let typed = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), projection.iter().copied());
     // Lists: as many rows as give about as many numbers as other columns have rows.
-    let leaves = (0..group.num_columns()).filter(|&leaf| mask.leaf_included(leaf));
-    let values = leaves.map(|leaf| group.column(leaf).num_values().max(0)).max().unwrap_or(0);
+    let leaves: Vec<usize> = (0..group.num_columns()).filter(|&leaf| mask.leaf_included(leaf)).collect();
+    let values = leaves.iter().map(|&leaf| group.column(leaf).num_values().max(0)).max().unwrap_or(0);
     let rows = group.num_rows().max(1);
     let per_row = usize::try_from(values / rows).unwrap_or(1).max(1);
     let batch_size = (4 * ROWS / per_row).clamp(1, ROWS);
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, typed)
+    let ranges: Vec<Range<u64>> = leaves
+        .iter()
+        .map(|&leaf| {
+            let (start, length) = group.column(leaf).byte_range();
+            start..start.saturating_add(length)
+        })
+        .collect();
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(content.chunks(&ranges)?, typed)
         .with_row_groups(vec![index])
         .with_projection(mask)
         .with_batch_size(batch_size);

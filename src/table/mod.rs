@@ -9,6 +9,7 @@
 //! pieces to curves in input order, `read` is the conveyor between them.
 
 mod arrow_ipc;
+mod content;
 mod csv;
 mod decode;
 mod filter;
@@ -21,6 +22,7 @@ mod read;
 pub mod rows;
 mod seen;
 mod source;
+mod store;
 pub mod sweep;
 #[cfg(test)]
 mod testing;
@@ -29,7 +31,8 @@ mod write;
 pub use keys::{KeySchema, Keys};
 pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};
-pub use write::{OutputKind, Values, Writer};
+pub use store::{is_url, stop_waiting_when};
+pub use write::{OutputKind, Values, Writer, check_place, length_of};
 
 use crate::curves::CurveBatch;
 

@@ -5,18 +5,20 @@
 //! from all of theirs.
 
 use super::arrow_ipc;
+use super::content::{Content, Counter};
 use super::csv::{self, CsvFormat, Guess};
 use super::guard::decoding;
 use super::numbers::{is_list_of_numbers, is_number};
+use super::store;
 use crate::error::{Error, Result, nearest};
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetStatisticsPolicy;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The resolved inputs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,12 +32,15 @@ struct Inner {
     paths: Vec<PathBuf>,
     columns: Vec<ColumnInfo>,
     notes: Vec<String>,
+    read: Counter,
 }
 
 /// One file of the input.
 #[derive(Debug)]
 pub(super) struct TableFile {
     pub path: PathBuf,
+    /// Its bytes.
+    pub content: Content,
     pub format: Format,
     /// The columns that the file itself holds.
     pub schema: SchemaRef,
@@ -123,11 +128,12 @@ impl Source {
         if let Some(path) = repeated {
             notes.push(format!("{} is named more than once among the inputs and read once", path.display()));
         }
-        let mut files = paths.iter().map(|path| open_file(path)).collect::<Result<Vec<_>>>()?;
+        let read = Counter::default();
+        let mut files = open_files(&paths, &read)?;
         infer_csv_types(&mut files)?;
         agree_on_partition_types(&mut files);
         let columns = files.first().map_or(Vec::new(), columns_of);
-        Ok(Source { inner: Arc::new(Inner { files, paths, columns, notes }) })
+        Ok(Source { inner: Arc::new(Inner { files, paths, columns, notes, read }) })
     }
 
     /// The columns of the first file, those of its folders last. Other files may hold more, and must hold those that
@@ -154,6 +160,16 @@ impl Source {
     /// How many rows there are, where every file says so without being read.
     pub fn rows(&self) -> Option<u64> {
         self.tables().iter().map(TableFile::rows).sum()
+    }
+
+    /// How many bytes of the files were read so far, as stored.
+    pub fn bytes_read(&self) -> u64 {
+        self.inner.read.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the files have, as stored.
+    pub fn bytes(&self) -> u64 {
+        self.tables().iter().filter_map(|file| file.content.length().ok()).sum()
     }
 
     pub(super) fn tables(&self) -> &[TableFile] {
@@ -237,6 +253,10 @@ fn input_error(path: &Path, message: impl Into<String>) -> Error {
 }
 
 fn resolve(input: &str, paths: &mut Vec<PathBuf>) -> Result<()> {
+    if store::is_url(input) {
+        let is_table = |path: &Path| format_by_name(path).is_some_and(|format| format != Named::Text);
+        return store::resolve(input, &is_table, paths);
+    }
     let path = Path::new(input);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return resolve_folder(path, paths),
@@ -383,14 +403,28 @@ impl Magic {
     }
 }
 
-fn open_file(path: &Path) -> Result<TableFile> {
-    let unreadable = |error: std::io::Error| input_error(path, format!("cannot be read: {error}"));
-    let mut file = File::open(path).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    let mut start = Vec::with_capacity(8);
-    file.by_ref().take(8).read_to_end(&mut start).map_err(unreadable)?;
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    if length == 0 {
+/// Files in a store that are opened side by side: each waits for a few answers.
+const OPENED_AT_ONCE: usize = 16;
+
+fn open_files(paths: &[PathBuf], read: &Counter) -> Result<Vec<TableFile>> {
+    if !paths.iter().any(|path| path.to_str().is_some_and(store::is_url)) {
+        return paths.iter().map(|path| open_file(path, read)).collect();
+    }
+    let mut files = Vec::with_capacity(paths.len());
+    for some in paths.chunks(OPENED_AT_ONCE) {
+        let opened: Vec<Result<TableFile>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|path| scope.spawn(|| open_file(path, read))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("decoders' panics are errors by now")).collect()
+        });
+        files.extend(opened.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    Ok(files)
+}
+
+fn open_file(path: &Path, read: &Counter) -> Result<TableFile> {
+    let content = Content::open(path, read)?;
+    let start = content.start()?;
+    if start.is_empty() {
         return Err(input_error(path, "is empty (0 bytes); write it again"));
     }
     let named = format_by_name(path);
@@ -400,10 +434,10 @@ fn open_file(path: &Path) -> Result<TableFile> {
         (_, Magic::FeatherOne) => {
             return Err(input_error(path, "is Feather version 1; write it again as Feather version 2 or as Parquet"));
         }
-        (None | Some(Named::Parquet), Magic::Parquet) => open_parquet(path, &file)?,
-        (None | Some(Named::Arrow), Magic::ArrowFile) => arrow_ipc::open_file(path, file)?,
-        (None | Some(Named::Arrow), Magic::ArrowStream) => arrow_ipc::open_stream(path, file)?,
-        (Some(Named::Csv | Named::Text), Magic::None) => csv::open(path)?,
+        (None | Some(Named::Parquet), Magic::Parquet) => open_parquet(&content)?,
+        (None | Some(Named::Arrow), Magic::ArrowFile) => arrow_ipc::open_file(&content)?,
+        (None | Some(Named::Arrow), Magic::ArrowStream) => arrow_ipc::open_stream(&content)?,
+        (Some(Named::Csv | Named::Text), Magic::None) => csv::open(&content)?,
         (None, Magic::None) => {
             return Err(input_error(
                 path,
@@ -427,16 +461,16 @@ fn open_file(path: &Path) -> Result<TableFile> {
         }
     };
     let partitions = partitions_of(path);
-    Ok(TableFile { path: path.to_path_buf(), format, schema, partitions })
+    Ok(TableFile { path: path.to_path_buf(), content, format, schema, partitions })
 }
 
-fn open_parquet(path: &Path, file: &File) -> Result<(Format, SchemaRef)> {
+fn open_parquet(content: &Content) -> Result<(Format, SchemaRef)> {
     // Statistics are not used, and with thousands of files their metadata is what fills the memory.
     let options = ArrowReaderOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_encoding_stats_as_mask(true);
-    let metadata = decoding(path, || ArrowReaderMetadata::load(file, options))?;
+    let metadata = decoding(&content.name, || ArrowReaderMetadata::load(&content.chunks(&[])?, options))?;
     let schema = metadata.schema().clone();
     Ok((Format::Parquet(metadata), schema))
 }
@@ -446,7 +480,7 @@ fn infer_csv_types(files: &mut [TableFile]) -> Result<()> {
     let mut guesses: BTreeMap<String, Guess> = BTreeMap::new();
     for file in files.iter() {
         if let Format::Csv(format) = &file.format {
-            csv::infer(&file.path, format, &file.schema, &mut guesses)?;
+            csv::infer(&file.content, format, &file.schema, &mut guesses)?;
         }
     }
     for file in files.iter_mut() {

@@ -7,6 +7,7 @@
 //! Standard output is spooled through a temporary file too: a reader that restarts makes void what was written before.
 
 use super::keys::{KeySchema, Keys};
+use super::store::{self, Upload, is_url};
 use crate::error::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
@@ -148,6 +149,8 @@ enum Place {
     Beside(NamedTempFile, PathBuf),
     /// Copied to standard output.
     Spool(File),
+    /// Appears in its store when it is complete.
+    Upload(Box<Upload>),
     /// What is no file and cannot be replaced, as `/dev/null`.
     Device(File),
 }
@@ -156,6 +159,7 @@ impl Write for Place {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Place::Beside(file, _) => file.write(bytes),
+            Place::Upload(upload) => upload.write(bytes),
             Place::Spool(file) | Place::Device(file) => file.write(bytes),
         }
     }
@@ -163,6 +167,7 @@ impl Write for Place {
     fn flush(&mut self) -> std::io::Result<()> {
         match self {
             Place::Beside(file, _) => file.flush(),
+            Place::Upload(upload) => upload.flush(),
             Place::Spool(file) | Place::Device(file) => file.flush(),
         }
     }
@@ -190,11 +195,7 @@ impl Writer {
         refuse_duplicates(&fields)?;
         let schema = Arc::new(Schema::new(fields));
         let failed = |message: String| Error::Output { file: path.clone(), message };
-        let place = if out == "-" {
-            Place::Spool(tempfile::tempfile().map_err(|error| failed(format!("cannot be spooled: {error}")))?)
-        } else {
-            place_beside(&path)?
-        };
+        let place = place_of(out)?;
         let format = if out == "-" || ending == "csv" {
             let mut csv = BufWriter::new(place);
             let names = schema.fields().iter().map(|field| quoted(field.name())).collect::<Vec<_>>();
@@ -292,6 +293,7 @@ impl Writer {
                     _ => {}
                 }
             }
+            Place::Upload(upload) => upload.finish()?,
             Place::Device(mut file) => file.flush().map_err(|error| failed(error.to_string()))?,
         }
         Ok(())
@@ -300,6 +302,34 @@ impl Writer {
     fn failed(&self, error: &dyn std::fmt::Display) -> Error {
         Error::Output { file: self.out.clone(), message: format!("cannot be written: {error}") }
     }
+}
+
+/// Looks whether a table could be written to `out`, and leaves nothing behind.
+///
+/// # Errors
+/// As [`Writer::create`].
+pub fn check_place(out: &str) -> Result<()> {
+    place_of(out).map(drop)
+}
+
+fn place_of(out: &str) -> Result<Place> {
+    if out == "-" {
+        let spool = tempfile::tempfile();
+        let failed = |error| Error::Output { file: out.into(), message: format!("cannot be spooled: {error}") };
+        return Ok(Place::Spool(spool.map_err(failed)?));
+    }
+    if is_url(out) {
+        return Ok(Place::Upload(Box::new(Upload::create(out)?)));
+    }
+    place_beside(Path::new(out))
+}
+
+/// The length in bytes of a table that was written to `out`; `None` for what has none, as standard output.
+pub fn length_of(out: &str) -> Option<u64> {
+    if is_url(out) {
+        return store::length(out);
+    }
+    std::fs::metadata(out).ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len())
 }
 
 fn refuse_duplicates(fields: &[Field]) -> Result<()> {

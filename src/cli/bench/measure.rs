@@ -160,7 +160,7 @@ fn folder() -> Result<TempDir> {
 
 fn say(settings: &Settings, text: &str) {
     if !settings.quiet {
-        eprintln!("{text}");
+        super::super::log::say(&format!("{text}\n"));
     }
 }
 
@@ -182,7 +182,7 @@ pub fn file(
     objective: Objective,
 ) -> Result<Data> {
     let source = Source::open(paths)?;
-    let bytes = source.files().iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    let bytes = source.bytes();
     let data = Data {
         name: law.to_string(),
         paths: paths.to_vec(),

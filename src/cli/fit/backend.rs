@@ -100,6 +100,5 @@ fn evaluations(plan: &Plan) -> f64 {
 }
 
 fn rows(source: &Source) -> u64 {
-    let bytes = || source.files().iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>();
-    source.rows().unwrap_or_else(|| bytes() / BYTES_OF_A_ROW)
+    source.rows().unwrap_or_else(|| source.bytes() / BYTES_OF_A_ROW)
 }

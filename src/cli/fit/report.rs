@@ -1,16 +1,16 @@
-//! What `fit` tells the user: names in formulas, progress on a terminal, the summary as text and as a file.
+//! What `fit` tells the user: names in formulas, progress on a terminal or in a log, the summary as text.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
+use super::super::log;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde_json::json;
+use std::cell::Cell;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 use sweepfit::fit::Status;
 use sweepfit::law::Law;
 use sweepfit::pipeline::{Progress, Report};
 use sweepfit::verify::Verification;
-use sweepfit::{Error, Result};
-use tempfile::NamedTempFile;
 
 /// Which names of each formula are columns and which are parameters, a line each.
 pub fn names(laws: &[Law]) -> String {
@@ -24,60 +24,85 @@ pub fn names(laws: &[Law]) -> String {
     text
 }
 
-/// A bar on a terminal, nothing elsewhere.
-pub struct Watch(ProgressBar);
+/// A bar on a terminal; lines at intervals where messages are JSON; else nothing.
+pub struct Watch {
+    bar: ProgressBar,
+    logged: Option<Logged>,
+}
+
+/// When progress was told last.
+struct Logged {
+    rows: Option<u64>,
+    started: Instant,
+    last: Cell<Option<Instant>>,
+    newest: Cell<Progress>,
+}
+
+/// Between two lines of progress: often enough to see that a job lives, seldom enough for a log that is kept.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Watch {
     pub fn start(rows: Option<u64>, quiet: bool) -> Watch {
-        let shown = !quiet && std::io::stderr().is_terminal();
+        let shown = !quiet && !log::is_json() && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(rows, target);
         let template = match rows {
-            Some(_) => "{bar:30} {percent:>3}% of {human_len} rows, {msg} curves, {eta} left",
-            None => "{spinner} {human_pos} rows, {msg} curves, {elapsed}",
+            Some(_) => "{bar:30} {percent:>3}% of {human_len} rows, {msg} curves, {per_sec}, {eta} left",
+            None => "{spinner} {human_pos} rows, {msg} curves, {per_sec}, {elapsed}",
         };
-        bar.set_style(ProgressStyle::with_template(template).expect("both templates are well-formed"));
-        Watch(bar)
+        let style = ProgressStyle::with_template(template).expect("both templates are well-formed");
+        bar.set_style(style.with_key("per_sec", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // Nothing can be done about a terminal that does not take text.
+            let _ = write!(text, "{} rows/s", grouped(state.per_sec() as u64));
+        }));
+        let logged = (!quiet && log::is_json()).then(|| Logged {
+            rows,
+            started: Instant::now(),
+            last: Cell::new(None),
+            newest: Cell::default(),
+        });
+        Watch { bar, logged }
     }
 
     pub fn show(&self, progress: Progress) {
-        self.0.set_message(grouped(progress.curves));
-        self.0.set_position(progress.rows_read);
+        self.bar.set_message(grouped(progress.curves));
+        self.bar.set_position(progress.rows_read);
+        if let Some(logged) = &self.logged {
+            logged.newest.set(progress);
+            if logged.last.get().is_none_or(|last| last.elapsed() >= INTERVAL) {
+                logged.tell();
+            }
+        }
     }
 
-    /// Leaves no trace.
+    /// Leaves no trace on a terminal.
     pub fn end(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+        if let Some(logged) = &self.logged {
+            logged.tell();
+        }
     }
 }
 
-/// The file of `--summary`, made before the run so that it cannot fail after it.
-pub struct SummaryFile {
-    path: PathBuf,
-    file: NamedTempFile,
-}
-
-impl SummaryFile {
-    pub fn create(path: &Path) -> Result<SummaryFile> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".sweepfit-").suffix(".part");
-        // An ordinary file, not a private one as temporary files are.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|error| unwritable(path, &error))?;
-        Ok(SummaryFile { path: path.to_path_buf(), file })
+impl Logged {
+    fn tell(&self) {
+        self.last.set(Some(Instant::now()));
+        let Progress { rows_read, curves } = self.newest.get();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = if seconds > 0.0 { rows_read as f64 / seconds } else { 0.0 };
+        let left = self.rows.map(|rows| rows.saturating_sub(rows_read) as f64 / rate).filter(|left| left.is_finite());
+        let of = self.rows.map_or(String::new(), |rows| format!(" of {}", grouped(rows)));
+        let message = format!("{}{of} rows, {} curves", grouped(rows_read), grouped(curves));
+        let fields = json!({
+            "rows_read": rows_read,
+            "rows": self.rows,
+            "curves": curves,
+            "rows_per_second": rate,
+            "seconds": seconds,
+            "seconds_left": left,
+        });
+        log::tell("progress", &message, fields, "");
     }
-
-    pub fn write(mut self, summary: &Value) -> Result<()> {
-        writeln!(self.file, "{summary:#}").map_err(|error| unwritable(&self.path, &error))?;
-        self.file.persist(&self.path).map_err(|error| unwritable(&self.path, &error.error))?;
-        Ok(())
-    }
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Error {
-    Error::Output { file: path.to_path_buf(), message: format!("cannot be written: {error}; choose another --summary") }
 }
 
 /// The summary for people.

@@ -1,0 +1,127 @@
+//! What a step of a job reads and writes: no two steps may write one file, and who waits for whom.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use sweepfit::job::{Entry, Step};
+use sweepfit::table::check_place;
+use sweepfit::{Error, Result};
+
+/// Options that name files to write; `draws` is read by the other subcommands.
+const WRITTEN_BY_FIT: [&str; 4] = ["output", "draws", "summary", "metrics"];
+const WRITTEN: [&str; 1] = ["output"];
+/// Of these, tables: a place in a store will do.
+const TABLES: [&str; 2] = ["output", "draws"];
+
+/// The files of a step.
+#[derive(Debug)]
+pub struct Places {
+    writes: Vec<Entry>,
+    /// Every other value: names of files are told from other texts by being the same as something written.
+    reads: Vec<Entry>,
+}
+
+/// A place in the file, and what is wrong there.
+type Mistake = (Range<usize>, String);
+
+impl Places {
+    pub fn of(step: &Step, subcommand: &str) -> Places {
+        let written: &[&str] = if subcommand == "fit" { &WRITTEN_BY_FIT } else { &WRITTEN };
+        let (writes, reads) =
+            step.entries.iter().cloned().partition(|entry| written.contains(&entry.key.name.as_str()));
+        Places { writes, reads }
+    }
+
+    /// Two steps on one file would leave that of the second alone, and an input written over would be gone.
+    pub fn refuse_clash(&self, earlier: &Places, title: &str) -> std::result::Result<(), Mistake> {
+        for own in self.writes.iter().filter(|own| !is_device(&own.value)) {
+            let same = |other: &&Entry| place(&other.value) == place(&own.value);
+            if earlier.writes.iter().any(|other| same(&other)) {
+                return Err((own.span.clone(), format!("{}: {title} writes {}, too", own.key.name, own.value)));
+            }
+            let inputs = || earlier.reads.iter().filter(|entry| entry.key.name == "inputs");
+            if inputs().any(|other| covers(&other.value, &own.value)) {
+                let message =
+                    format!("{}: {} is an input of {title} and would be written over", own.key.name, own.value);
+                return Err((own.span.clone(), message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything that this step reads is written by the earlier one.
+    pub fn read_from(&self, earlier: &Places) -> bool {
+        let written = || earlier.writes.iter().filter(|entry| entry.value != "-");
+        self.reads.iter().any(|read| written().any(|written| covers(&read.value, &written.value)))
+    }
+
+    /// Whether all outputs can be written.
+    pub fn writable(&self) -> Result<()> {
+        for entry in &self.writes {
+            if TABLES.contains(&entry.key.name.as_str()) {
+                check_place(&entry.value)?;
+            } else if !Path::new(&entry.value).parent().is_none_or(|folder| folder == Path::new("") || folder.is_dir())
+            {
+                let message = format!("its folder does not exist; make it first, or choose another {}", entry.key.name);
+                return Err(Error::Output { file: entry.value.clone().into(), message });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the input `read` is or holds the file `written`: the file itself, a folder above it, a pattern that it matches.
+fn covers(read: &str, written: &str) -> bool {
+    let (input, output) = (place(read), place(written));
+    let in_folder = || !read.is_empty() && output.starts_with(&input);
+    let matches = || {
+        read.contains(['*', '?', '['])
+            && glob::Pattern::new(&input.to_string_lossy()).is_ok_and(|pattern| pattern.matches_path(&output))
+    };
+    input == output || in_folder() || matches()
+}
+
+/// A path by which two spellings of one place can be told to be one; what stands in no file system stays as it is.
+fn place(text: &str) -> PathBuf {
+    if text == "-" || text.contains("://") {
+        return PathBuf::from(text);
+    }
+    let path = Path::new(text);
+    if let Ok(path) = std::fs::canonicalize(path) {
+        return path;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (std::fs::canonicalize(folder), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
+    }
+}
+
+/// What is there and no file, such as `/dev/null`, may be written to by all.
+fn is_device(text: &str) -> bool {
+    std::fs::metadata(text).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_is_recognised_in_other_spellings_folders_and_patterns() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir(folder.path().join("sub")).expect("a folder");
+        for (read, written, expected) in [
+            (at("a.parquet"), at("a.parquet"), true),
+            (at("sub/../a.parquet"), at("a.parquet"), true),
+            (at("sub"), at("sub/a.parquet"), true),
+            (at("sub/*.parquet"), at("sub/a.parquet"), true),
+            (at("sub/*.csv"), at("sub/a.parquet"), false),
+            (at("su"), at("sub/a.parquet"), false),
+            ("s3://b/k/".into(), "s3://b/k/a.parquet".into(), true),
+            ("tokens=1e12".into(), at("a.parquet"), false),
+            (String::new(), at("a.parquet"), false),
+        ] {
+            assert_eq!(covers(&read, &written), expected, "{read} {written}");
+        }
+    }
+}

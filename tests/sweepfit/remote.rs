@@ -1,0 +1,273 @@
+//! Inputs and outputs in a store: what a run reads, what it leaves there, and that no fault changes a byte.
+
+use crate::support::store::{Asked, Fault, Server};
+use crate::support::{Folder, Ran, SWEEP, SWEEP_FIT, Table, command, run};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Runs the binary with the server as its store.
+fn run_with(server: &Server, arguments: &[&str]) -> Ran {
+    command(arguments).envs(server.environment()).output().expect("the binary starts").into()
+}
+
+fn sweep() -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(SWEEP)).expect("the shipped sweep")
+}
+
+/// The shipped sweep with columns that no fit needs, in several row groups.
+fn wide_sweep(folder: &Folder) -> Vec<u8> {
+    let mut table = Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SWEEP));
+    for column in 0..8 {
+        // Digits without order, which do not compress.
+        let ballast =
+            (0..table.rows as u64).map(|row| (row * 2_654_435_761 % 1_000_003) as f64 * 1.1e-3 + column as f64);
+        let name = format!("ballast {column}");
+        table.columns.insert(name.clone(), crate::support::Column::Numbers(ballast.collect()));
+        table.names.insert(column % 2, name);
+    }
+    table.write(&folder.path("wide.parquet"), 4_000);
+    fs::read(folder.path("wide.parquet")).expect("the file")
+}
+
+/// The fits of a local file as bytes; the methods card names the input, so it is given a name of its own.
+fn rows(bytes: &[u8], folder: &Folder, name: &str) -> Table {
+    fs::write(folder.path(name), bytes).expect("a file");
+    let mut table = Table::read(&folder.path(name));
+    table.metadata.remove("sweepfit.inputs");
+    table.metadata.remove("ARROW:schema");
+    table
+}
+
+fn assert_equal(one: &Table, other: &Table) {
+    assert_eq!((&one.names, one.rows), (&other.names, other.rows));
+    for name in &one.names {
+        // NaN stands for null and is not equal to itself; its text is.
+        assert_eq!(format!("{:?}", one.columns[name]), format!("{:?}", other.columns[name]), "{name}");
+    }
+    assert_eq!(one.metadata, other.metadata);
+}
+
+#[test]
+fn a_fit_from_a_store_into_a_store_equals_the_local_one_and_reads_only_what_it_needs() {
+    let (folder, server) = (Folder::new(), Server::start());
+    let bytes = wide_sweep(&folder);
+    server.put("warehouse/runs/wide.parquet", bytes.clone());
+    let ran = run_with(
+        &server,
+        &[&["fit", "s3://warehouse/runs/wide.parquet"], &SWEEP_FIT[..], &["-o", "s3://warehouse/fits/fits.parquet"]]
+            .concat(),
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("500 curves of 17,431 rows"), "{}", ran.stderr);
+    let local = folder.file("local.parquet");
+    let here = folder.file("wide.parquet");
+    assert_eq!(run(&[&["fit", &here], &SWEEP_FIT[..], &["-o", &local]].concat()).code, 0);
+    let stored = server.get("warehouse/fits/fits.parquet").expect("the table");
+    assert_equal(
+        &rows(&stored, &folder, "stored.parquet"),
+        &rows(&fs::read(&local).expect("fits"), &folder, "again.parquet"),
+    );
+    let sent: usize =
+        server.asked().iter().filter(|asked| asked.path.ends_with("wide.parquet")).map(|asked| asked.sent).sum();
+    assert!(sent < bytes.len() / 2, "{sent} of {} bytes were fetched", bytes.len());
+    assert_eq!(server.open_uploads(), 0);
+}
+
+#[test]
+fn folders_and_patterns_in_a_store_are_read_as_on_a_disk() {
+    let (folder, server) = (Folder::new(), Server::start());
+    let whole = Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SWEEP));
+    for (size, range) in [("small", 0..6_000), ("large", 6_000..whole.rows)] {
+        let part = whole.take(&range.collect::<Vec<_>>());
+        let name = format!("size={size}/part-0.parquet");
+        fs::create_dir_all(folder.path(&format!("runs/size={size}"))).expect("a folder");
+        part.write(&folder.path(&format!("runs/{name}")), 1_000);
+        server.put(&format!("b/runs/{name}"), fs::read(folder.path(&format!("runs/{name}"))).expect("a file"));
+    }
+    server.put("b/runs/_SUCCESS", Vec::new());
+    server.put("b/runs/readme.md", b"hello".to_vec());
+    let flags = ["--law", "saturating_power", "--x", "tokens", "--y", "loss", "--by", "size,run", "-q", "-o", "-"];
+    let here = run(&[&["fit", &folder.file("runs")], &flags[..]].concat());
+    assert_eq!(here.code, 0, "{}", here.stderr);
+    for input in ["s3://b/runs", "s3://b/runs/", "s3://b/runs/*/*.parquet", "s3://b/run?/size=*/"] {
+        let there = run_with(&server, &[&["fit", input], &flags[..]].concat());
+        assert_eq!((there.code, &there.stdout), (0, &here.stdout), "{input}\n{}", there.stderr);
+    }
+}
+
+#[test]
+fn csv_and_arrow_are_read_from_a_store_and_over_http_with_and_without_ranges() {
+    let folder = Folder::new();
+    let mut text = String::from("run,x,y\n");
+    for x in 1..40 {
+        text += &format!("a,{x},{}\n", 2.0 + 30.0 * f64::from(x).powf(-0.5));
+    }
+    let csv = folder.text("t.csv", &text);
+    let flags = ["--law", "saturating_power", "--x", "x", "--y", "y", "--by", "run", "-q"];
+    let here = run(&[&["fit", &csv], &flags[..], &["-o", "-"]].concat());
+    assert_eq!(here.code, 0, "{}", here.stderr);
+    for server in [Server::start(), Server::without_ranges()] {
+        server.put("files/t.csv", text.clone().into_bytes());
+        server.put("files/sweep.parquet", sweep());
+        let url = format!("http://{}/files/t.csv", server.address);
+        let there = run(&[&["fit", &url], &flags[..], &["-o", "-"]].concat());
+        assert_eq!((there.code, &there.stdout), (0, &here.stdout), "{}", there.stderr);
+        let url = format!("http://{}/files/sweep.parquet", server.address);
+        let out = format!("http://{}/files/fits.arrow", server.address);
+        let ran = run(&[&["fit", &url], &SWEEP_FIT[..], &["--covariance", "-o", &out]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let fits = server.get("files/fits.arrow").expect("fits");
+        assert_eq!(&fits[..6], b"ARROW1");
+    }
+}
+
+/// A fit under faults: what came of it.
+fn under(decide: impl Fn(usize, &Asked) -> Fault + Send + Sync + 'static) -> (Ran, Server, Duration) {
+    let server = Server::faulty(decide);
+    server.put("w/sweep.parquet", sweep());
+    let began = Instant::now();
+    let fit = ["fit", "s3://w/sweep.parquet"];
+    let ran = run_with(&server, &[&fit[..], &SWEEP_FIT, &["-o", "s3://w/fits.parquet"]].concat());
+    (ran, server, began.elapsed())
+}
+
+#[test]
+fn throttling_resets_and_truncated_answers_change_no_byte() {
+    let (clean, server, _) = under(|_, _| Fault::None);
+    assert_eq!(clean.code, 0, "{}", clean.stderr);
+    let expected = server.get("w/fits.parquet").expect("fits");
+    for fault in [Fault::Throttle, Fault::Broken, Fault::Reset, Fault::Truncate] {
+        for every in [2, 3] {
+            let (ran, server, _) = under(move |number, _| if number % every == 0 { fault } else { Fault::None });
+            assert_eq!(ran.code, 0, "{fault:?} at every {every}th request\n{}", ran.stderr);
+            assert!(server.get("w/fits.parquet").as_ref() == Some(&expected), "{fault:?} at every {every}th request");
+        }
+    }
+}
+
+#[test]
+fn a_table_of_several_parts_survives_faults_of_every_kind() {
+    let folder = Folder::new();
+    let sweep = folder.file("sweep.parquet");
+    let made =
+        run(&["generate", "--law", "saturating_power", "--curves", "40000", "--points", "8", "-q", "-o", &sweep]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let flags =
+        ["--law", "power", "--law", "saturating_power", "--x", "x", "--y", "y", "--by", "curve", "--covariance", "-q"];
+    let local = folder.file("local.parquet");
+    assert_eq!(run(&[&["fit", &sweep], &flags[..], &["-o", &local]].concat()).code, 0);
+    let server = Server::faulty(|number, _| match number % 11 {
+        1 => Fault::Throttle,
+        4 => Fault::Reset,
+        6 => Fault::Broken,
+        9 => Fault::Truncate,
+        _ => Fault::None,
+    });
+    server.put("w/sweep.parquet", fs::read(&sweep).expect("the sweep"));
+    let ran =
+        run_with(&server, &[&["fit", "s3://w/sweep.parquet"], &flags[..], &["-o", "s3://w/fits.parquet"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let stored = server.get("w/fits.parquet").expect("the table");
+    let parts = server.asked().iter().filter(|asked| asked.query.contains("partNumber")).count();
+    assert!(parts > 2 && stored.len() > 16 << 20, "{parts} parts, {} bytes", stored.len());
+    let local = fs::read(&local).expect("fits");
+    assert_equal(&rows(&stored, &folder, "stored.parquet"), &rows(&local, &folder, "again.parquet"));
+}
+
+#[test]
+fn a_store_that_stays_broken_is_named_with_its_answer_and_nothing_half_appears() {
+    for (fault, expected) in [(Fault::Deny, "403 Forbidden"), (Fault::Deny, "credentials do not allow it")] {
+        let (ran, server, _) = under(move |_, _| fault);
+        assert_eq!(ran.code, 2);
+        assert!(
+            ran.stderr.contains("s3://w/sweep.parquet: cannot be read") && ran.stderr.contains(expected),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(server.names(), ["w/sweep.parquet"]);
+    }
+    // Reading goes well and writing does not.
+    let (ran, server, _) =
+        under(|_, asked| if asked.method == "GET" || asked.method == "HEAD" { Fault::None } else { Fault::Deny });
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("s3://w/fits.parquet: cannot be written"), "{}", ran.stderr);
+    assert_eq!(server.names(), ["w/sweep.parquet"]);
+    // The last request of all is refused: what was there before stays, and the parts are given back.
+    let server = Server::faulty(|_, asked| {
+        let completes = asked.method == "POST" && asked.query.contains("uploadId");
+        if completes { Fault::Deny } else { Fault::None }
+    });
+    server.put("w/sweep.parquet", sweep());
+    server.put("w/fits.parquet", b"yesterday's".to_vec());
+    let fit = ["fit", "s3://w/sweep.parquet"];
+    let ran = run_with(&server, &[&fit[..], &SWEEP_FIT, &["-o", "s3://w/fits.parquet"]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("AccessDenied"), "{}", ran.stderr);
+    assert_eq!(server.get("w/fits.parquet").as_deref(), Some(&b"yesterday's"[..]));
+    assert_eq!(server.open_uploads(), 0);
+}
+
+#[test]
+fn what_is_not_there_is_named_with_the_repair() {
+    let server = Server::start();
+    server.put("b/notes/readme.md", b"hello".to_vec());
+    let web = format!("http://{}/files/*.parquet", server.address);
+    let query = format!("http://{}/a.parquet?key=1", server.address);
+    for (input, expected) in [
+        ("s3://b/none.parquet", "no such object or folder; check bucket and path"),
+        ("s3://b/notes/", "holds no table"),
+        ("s3://b/notes/*.parquet", "no object matches"),
+        ("s3://b/notes/readme.md", "is of no known format"),
+        (web.as_str(), "name them one by one"),
+        (query.as_str(), "queries are not sent"),
+    ] {
+        let ran = run_with(&server, &["fit", input, "--law", "power", "--x", "x", "--y", "y", "-o", "-"]);
+        assert!(
+            ran.code == 2 && ran.stderr.contains(expected) && ran.stderr.contains(input),
+            "{input}\n{}",
+            ran.stderr
+        );
+    }
+    let ran = run_with(&server, &[&["fit", SWEEP], &SWEEP_FIT[..], &["-o", "s3://b/"]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("is a folder"), "{}", ran.stderr);
+}
+
+#[test]
+fn predictions_are_made_from_fits_in_a_store() {
+    let server = Server::start();
+    server.put("w/sweep.parquet", sweep());
+    let fit = [&["fit", "s3://w/sweep.parquet"], &SWEEP_FIT[..], &["--covariance", "-o", "s3://w/day=1/fits.parquet"]]
+        .concat();
+    let ran = run_with(&server, &fit);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran =
+        run_with(&server, &["predict", "s3://w/day=1/fits.parquet", "--at", "tokens=1e12", "-o", "s3://w/ahead.csv"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(server.get("w/ahead.csv").expect("predictions").split(|byte| *byte == b'\n').count(), 502);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_waits_for_a_store_stops_within_a_second() {
+    // On reading, and on writing.
+    let reads: fn(usize, &Asked) -> Fault =
+        |number, asked| if asked.method == "GET" && number > 4 { Fault::Stall } else { Fault::None };
+    let writes: fn(usize, &Asked) -> Fault =
+        |_, asked| if asked.query.contains("partNumber") { Fault::Stall } else { Fault::None };
+    for decide in [reads, writes] {
+        let server = Server::faulty(decide);
+        let folder = Folder::new();
+        server.put("w/sweep.parquet", wide_sweep(&folder));
+        let fit = [&["fit", "s3://w/sweep.parquet"], &SWEEP_FIT[..], &["-o", "s3://w/fits.parquet"]].concat();
+        let mut child = command(&fit).envs(server.environment()).spawn().expect("the binary starts");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(child.try_wait().expect("its state"), None, "it should wait");
+        let told = Instant::now();
+        let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        let status = child.wait().expect("its end");
+        assert_eq!(status.code(), Some(2));
+        assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+        assert_eq!(server.names(), ["w/sweep.parquet"]);
+    }
+}
