@@ -10,7 +10,7 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
-pub use columns::{Extras, Resampling, parameter_column};
+pub use columns::{Extras, Intervals, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
 
 use columns::{Beyond, Columns};
@@ -215,11 +215,11 @@ impl Writers {
         })
     }
 
-    fn write(&mut self, request: &Request, fitted: &Fitted) -> Result<()> {
-        self.fits.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+    fn write(&mut self, request: &Request, fitted: &mut Fitted) -> Result<()> {
+        self.fits.write(&fitted.keys, request.fits.len(), std::mem::take(&mut fitted.values))?;
         if let (Some(draws), Some(resampling)) = (&mut self.draws, &request.extras.resampling) {
             let rows = request.fits.len() * resampling.bootstrap.replicates as usize;
-            draws.write(&fitted.keys, rows, &fitted.draws)?;
+            draws.write(&fitted.keys, rows, std::mem::take(&mut fitted.draws))?;
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Run {
             match line.next()? {
                 Event::Fitted(mut fitted) => {
                     let started = Instant::now();
-                    writers.write(&request, &fitted)?;
+                    writers.write(&request, &mut fitted)?;
                     report.take(&mut fitted);
                     report.stages.write += started.elapsed();
                     watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
@@ -630,7 +630,8 @@ fn search_and_judge<'a>(
         Some(Resampling { bootstrap, .. }) => {
             let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
             let propose = |problem: &mut Problem| search(&*device.backend, problem);
-            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, &propose)?
+            let backend = &*device.backend;
+            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, backend, &propose)?
         }
         None => Vec::new(),
     };

@@ -20,6 +20,7 @@ mod numbers;
 mod piece;
 mod read;
 pub mod rows;
+mod seen;
 mod source;
 mod store;
 pub mod sweep;

@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod cli;
 mod decide;
+mod extrapolation;
 mod job;
 mod language;
 mod mutations;
