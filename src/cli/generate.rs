@@ -260,7 +260,8 @@ impl Generate {
                 }
                 None => format!("'{} ~ {}'", sweep.law.response_text, sweep.law.formula),
             };
-            eprintln!("fit it: sweepfit fit {} --law {law} --by {} -o fits.parquet", self.output.display(), self.key);
+            let (input, key) = (self.output.display(), &self.key);
+            super::log::say(&format!("fit it: sweepfit fit {input} --law {law} --by {key} -o fits.parquet\n"));
         }
     }
 }

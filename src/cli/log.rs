@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 use std::error::Error as _;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use sweepfit::Error;
@@ -35,7 +36,7 @@ pub fn is_json() -> bool {
 /// Says lines of text.
 pub fn say(text: &str) {
     if !is_json() {
-        eprint!("{text}");
+        print(text);
         return;
     }
     for line in text.lines() {
@@ -47,7 +48,7 @@ pub fn say(text: &str) {
 /// Says something with fields; `text` is what people read instead, which may be nothing.
 pub fn tell(event: &str, message: &str, fields: Value, text: &str) {
     match (is_json(), fields) {
-        (false, _) => eprint!("{text}"),
+        (false, _) => print(text),
         (true, Value::Object(fields)) => object("info", event, message, fields),
         (true, other) => object("info", event, message, Map::from_iter([("value".to_string(), other)])),
     }
@@ -64,7 +65,7 @@ pub fn error(error: &Error) {
     if is_json() {
         object("error", "error", &message, fields(error));
     } else {
-        eprintln!("error: {message}");
+        print(&format!("error: {message}\n"));
     }
 }
 
@@ -112,5 +113,10 @@ fn object(level: &str, event: &str, message: &str, fields: Map<String, Value>) {
     for (name, value) in [("time", time.as_str()), ("level", level), ("event", event), ("message", message)] {
         object.insert(name.to_string(), json!(value));
     }
-    eprintln!("{}", Value::Object(object));
+    print(&format!("{}\n", Value::Object(object)));
+}
+
+/// Whoever has closed stderr does not want to hear it.
+fn print(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

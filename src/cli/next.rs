@@ -4,7 +4,7 @@ use super::decision::{self, Output, grid};
 use super::number;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
-use sweepfit::{Error, Result};
+use sweepfit::Error;
 use sweepfit::evaluate::tape::{Tape, map_columns};
 use sweepfit::formula::graph::Graph;
 use sweepfit::law::expression;
@@ -91,7 +91,7 @@ const SILENCES: [(Silence, &str); 3] = [
 
 impl Next {
     /// Designs and writes.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(&self) -> sweepfit::Result<()> {
         let (fits, questions) = self.open()?;
         let surfaces = surfaces(&fits);
         let names = decision::input_names(&fits);
@@ -102,7 +102,7 @@ impl Next {
         let (mut rows, mut asked, mut silent) = (0, 0, [0; SILENCES.len()]);
         for batch in reader {
             let batch = batch?;
-            let designs: Vec<std::result::Result<Vec<Run>, Silence>> = pool.install(|| {
+            let designs: Vec<Result<Vec<Run>, Silence>> = pool.install(|| {
                 let each = batch.rows.par_iter().with_min_len(16);
                 each.map(|fit| next_runs(&surfaces[fit.law], fit, &questions[fit.law])).collect()
             });
@@ -163,13 +163,13 @@ impl Next {
     }
 
     /// Looks whether it could be done, without designing.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> sweepfit::Result<()> {
         self.open()?;
         self.output.check()
     }
 
     /// The fits, and for each of their laws what is asked.
-    fn open(&self) -> Result<(Fits, Vec<Question>)> {
+    fn open(&self) -> sweepfit::Result<(Fits, Vec<Question>)> {
         let fits = Fits::open(&self.fits)?;
         decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
         if fits.weighting != Weighting::Even && self.noise.is_none() {
@@ -183,11 +183,12 @@ impl Next {
             return Err(Error::Usage("--budget and --noise are above 0".into()));
         }
         let target = decision::point("--target", &self.target)?;
-        let questions = fits.laws.iter().map(|law| self.question(law, &target)).collect::<Result<Vec<_>>>()?;
+        let questions =
+            fits.laws.iter().map(|law| self.question(law, &target)).collect::<sweepfit::Result<Vec<_>>>()?;
         Ok((fits, questions))
     }
 
-    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> Result<Question> {
+    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> sweepfit::Result<Question> {
         let names = law.input_names();
         let at = |position: usize| {
             let exact = target.iter().find(|(name, _)| name == names[position]);
@@ -268,7 +269,7 @@ impl Next {
     }
 
     /// The cost as a tape over the law's inputs.
-    fn cost_of(&self, law: &FittedLaw) -> Result<Tape> {
+    fn cost_of(&self, law: &FittedLaw) -> sweepfit::Result<Tape> {
         let names = law.input_names();
         let text = match (&self.cost, names.as_slice()) {
             (Some(text), _) => text.clone(),

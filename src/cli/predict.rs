@@ -112,6 +112,7 @@ impl Predict {
     pub fn check(&self) -> Result<()> {
         let (fits, targets) = self.open()?;
         Forecaster::new(&fits, &targets.points, self.level)?;
+        targets.require_known(&fits)?;
         if let Some(path) = &self.draws {
             Draws::open(path, &fits)?;
         }
