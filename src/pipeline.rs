@@ -215,11 +215,11 @@ impl Writers {
         })
     }
 
-    fn write(&mut self, request: &Request, fitted: &Fitted) -> Result<()> {
-        self.fits.write(&fitted.keys, request.fits.len(), &fitted.values)?;
+    fn write(&mut self, request: &Request, fitted: &mut Fitted) -> Result<()> {
+        self.fits.write(&fitted.keys, request.fits.len(), std::mem::take(&mut fitted.values))?;
         if let (Some(draws), Some(resampling)) = (&mut self.draws, &request.extras.resampling) {
             let rows = request.fits.len() * resampling.bootstrap.replicates as usize;
-            draws.write(&fitted.keys, rows, &fitted.draws)?;
+            draws.write(&fitted.keys, rows, std::mem::take(&mut fitted.draws))?;
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Run {
             match line.next()? {
                 Event::Fitted(mut fitted) => {
                     let started = Instant::now();
-                    writers.write(&request, &fitted)?;
+                    writers.write(&request, &mut fitted)?;
                     report.take(&mut fitted);
                     report.stages.write += started.elapsed();
                     watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });

@@ -186,7 +186,7 @@ impl Columns {
         let curves = draws[0].fitted.len();
         let rows = || (0..curves).flat_map(|_| (0..laws).flat_map(|law| (0..replicates).map(move |r| (law, r))));
         let mut values = vec![
-            Values::Text(rows().map(|(law, _)| self.laws[law].clone()).collect()),
+            Values::Word { words: self.laws.clone(), which: rows().map(|(law, _)| law as u16).collect() },
             Values::Count(rows().map(|(_, replicate)| Some(replicate as u32)).collect()),
         ];
         for parameter in &self.parameters {
@@ -220,7 +220,8 @@ impl Columns {
             }
             Values::Number(values)
         };
-        let mut values = vec![Values::Text(rows().map(|(_, law, _)| self.laws[law].clone()).collect())];
+        let which = rows().map(|(_, law, _)| law as u16).collect();
+        let mut values = vec![Values::Word { words: self.laws.clone(), which }];
         for parameter in &self.parameters {
             values.push(Values::Number(parameter.fill(fits, verdicts, |law| &verdicts[law].parameters, |fixed| fixed)));
         }
@@ -260,7 +261,8 @@ impl Columns {
                 values.extend([-1.0, 1.0].map(end));
             }
         }
-        values.push(Values::Text(rows().map(|(curve, _, v)| self.word(v.status[curve])).collect()));
+        let which = rows().map(|(curve, _, v)| word(v.status[curve])).collect();
+        values.push(Values::Word { words: self.statuses.clone(), which });
         values.push(Values::Count(rows().map(|(curve, _, v)| Some(v.points[curve])).collect()));
         values.push(number(&|v| &v.objective));
         values.push(number(&|v| &v.rmse));
@@ -292,11 +294,6 @@ impl Columns {
         values
     }
 
-    fn word(&self, status: Status) -> Arc<str> {
-        let position = Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status");
-        self.statuses[position].clone()
-    }
-
     fn pinned(&self, law: usize, bits: u64) -> Vec<Arc<str>> {
         if bits == 0 {
             return Vec::new();
@@ -304,6 +301,11 @@ impl Columns {
         let names = self.free[law].iter().enumerate();
         names.filter(|(j, _)| bits >> j & 1 == 1).map(|(_, name)| name.clone()).collect()
     }
+}
+
+/// The position of a status among all.
+fn word(status: Status) -> u16 {
+    Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status") as u16
 }
 
 /// Degrees of freedom of one fit: points less parameters that are neither fixed nor pinned.

@@ -19,6 +19,7 @@ mod numbers;
 mod piece;
 mod read;
 pub mod rows;
+mod seen;
 mod source;
 pub mod sweep;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Results to a table: key columns first, then one column per result, one row per curve and law.
 //!
-//! In: batches of keys and values in output order. Out: Parquet (zstd), or CSV or Arrow IPC where the name says so, or
+//! In: batches of keys and values in output order. Out: Parquet (text with zstd, numbers as they are), or CSV or Arrow IPC where the name says so, or
 //! CSV on standard output for `-`. The file is written under a temporary name beside its place and renamed when it is
 //! complete; dropping the writer removes it. Knows no laws and no fits.
 //!
@@ -23,6 +23,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ use tempfile::NamedTempFile;
 
 /// Rows of a row group, which a reader can take in parallel with others: some ten megabytes.
 const ROWS_OF_A_GROUP: usize = 128 * 1024;
+/// Bytes of a dictionary of text: some thousand keys.
+const DICTIONARY: usize = 64 * 1024;
 
 /// The type of a result column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub enum OutputKind {
 pub enum Values {
     /// Strings, never null.
     Text(Vec<Arc<str>>),
+    /// Strings, never null: of every row the position of its own among a few words.
+    Word { words: Vec<Arc<str>>, which: Vec<u16> },
     /// NaN is written as null.
     Number(Vec<f64>),
     /// `None` is null.
@@ -69,7 +74,7 @@ pub enum Values {
 impl Values {
     fn kind(&self) -> OutputKind {
         match self {
-            Values::Text(_) => OutputKind::Text,
+            Values::Text(_) | Values::Word { .. } => OutputKind::Text,
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
             Values::Flag(_) => OutputKind::Flag,
@@ -78,15 +83,18 @@ impl Values {
         }
     }
 
-    fn to_array(&self) -> ArrayRef {
+    fn into_array(self) -> ArrayRef {
         match self {
             Values::Text(texts) => Arc::new(StringArray::from_iter_values(texts)),
+            Values::Word { words, which } => {
+                Arc::new(StringArray::from_iter_values(which.iter().map(|&word| &words[usize::from(word)])))
+            }
             Values::Number(numbers) => {
                 let known = BooleanBuffer::collect_bool(numbers.len(), |row| !numbers[row].is_nan());
-                Arc::new(Float64Array::new(numbers.clone().into(), Some(NullBuffer::new(known))))
+                Arc::new(Float64Array::new(numbers.into(), Some(NullBuffer::new(known))))
             }
-            Values::Count(counts) => Arc::new(UInt32Array::from(counts.clone())),
-            Values::Flag(flags) => Arc::new(BooleanArray::from(flags.clone())),
+            Values::Count(counts) => Arc::new(UInt32Array::from(counts)),
+            Values::Flag(flags) => Arc::new(BooleanArray::from(flags)),
             Values::TextList(lists) => {
                 let mut builder = ListBuilder::new(StringBuilder::new());
                 for list in lists {
@@ -98,7 +106,7 @@ impl Values {
             Values::NumberList(lists) => {
                 let mut builder = ListBuilder::new(Float64Builder::new());
                 for list in lists {
-                    builder.values().append_slice(list);
+                    builder.values().append_slice(&list);
                     builder.append(!list.is_empty());
                 }
                 Arc::new(builder.finish())
@@ -125,7 +133,6 @@ pub struct Writer {
     out: PathBuf,
     schema: SchemaRef,
     kinds: Vec<OutputKind>,
-    keys: usize,
     format: Format,
 }
 
@@ -203,7 +210,7 @@ impl Writer {
             Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         };
         let kinds = columns.iter().map(|(_, kind)| *kind).collect();
-        Ok(Writer { out: path, schema, kinds, keys: keys.names().len(), format })
+        Ok(Writer { out: path, schema, kinds, format })
     }
 
     /// Appends rows: for each curve of `keys`, one for each of `laws` laws; `values` holds, column by column, as many.
@@ -213,7 +220,8 @@ impl Writer {
     ///
     /// # Panics
     /// Where `values` has other columns, types or lengths than were announced.
-    pub fn write(&mut self, keys: &Keys, laws: usize, values: &[Values]) -> Result<()> {
+    pub fn write<'a>(&mut self, keys: &Keys, laws: usize, values: impl Into<Cow<'a, [Values]>>) -> Result<()> {
+        let values: Cow<[Values]> = values.into();
         assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
         let rows = keys.len() * laws;
         let mut columns = Vec::with_capacity(self.schema.fields().len());
@@ -224,13 +232,17 @@ impl Writer {
                 if laws == 1 { column.clone() } else { take(column, &repeat, None).map_err(|e| self.failed(&e))? };
             columns.push(cast(&column, field.data_type()).map_err(|error| self.failed(&error))?);
         }
-        columns.extend(values.iter().map(Values::to_array));
+        if let Format::Csv(writer) = &mut self.format {
+            let written = write_csv(writer, &columns, rows, &values);
+            return written.map_err(|error| self.failed(&error));
+        }
+        columns.extend(values.into_owned().into_iter().map(Values::into_array));
         assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| self.failed(&error))?;
         let written = match &mut self.format {
             Format::Parquet(writer) => writer.write(&batch).map_err(|error| error.to_string()),
             Format::Arrow(writer) => writer.write(&batch).map_err(|error| error.to_string()),
-            Format::Csv(writer) => write_csv(writer, &batch, self.keys, values),
+            Format::Csv(_) => unreachable!("CSV was written above"),
         };
         written.map_err(|error| self.failed(&error))
     }
@@ -337,12 +349,17 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         // A row group is kept in memory, encoded, until it is complete.
         .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
+        // Keys hardly ever repeat, unless they are few; a dictionary that grows on is given up in the end.
+        .set_dictionary_page_size_limit(DICTIONARY)
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (name, kind) in columns {
         if *kind == OutputKind::Number {
-            // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up.
-            properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name.clone()]), false);
+            // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up. Nor can they be
+            // compressed: zstd takes a twelfth off them, for more time than all else about them takes.
+            let path = ColumnPath::new(vec![name.clone()]);
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
         }
     }
     properties.build()
@@ -350,15 +367,15 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
 
 fn write_csv(
     writer: &mut impl Write,
-    batch: &RecordBatch,
-    keys: usize,
+    keys: &[ArrayRef],
+    rows: usize,
     values: &[Values],
 ) -> std::result::Result<(), String> {
     let options = FormatOptions::default().with_null("");
-    let keys = batch.columns()[..keys].iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+    let keys = keys.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
     let keys = keys.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     let mut line = String::new();
-    for row in 0..batch.num_rows() {
+    for row in 0..rows {
         line.clear();
         for key in &keys {
             let value = key.value(row).try_to_string().map_err(|error| error.to_string())?;
@@ -368,6 +385,7 @@ fn write_csv(
         for column in values {
             match column {
                 Values::Text(texts) => line.push_str(&quoted(&texts[row])),
+                Values::Word { words, which } => line.push_str(&quoted(&words[usize::from(which[row])])),
                 Values::Number(numbers) if numbers[row].is_nan() => {}
                 // The shortest text that reads back as the same number.
                 Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
@@ -388,7 +406,7 @@ fn write_csv(
 }
 
 /// A CSV field, in quotes where it needs them.
-fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+fn quoted(text: &str) -> Cow<'_, str> {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()
     } else {
