@@ -56,6 +56,8 @@
 //!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
 //!     verify: 0,
+//!     memory: None,
+//!     rerun: Default::default(),
 //!     threads: 2,
 //!     interrupted: Default::default(),
 //! };
@@ -69,9 +71,11 @@
 //! # Ok::<(), sweepfit::Error>(())
 //! ```
 
+pub mod bytes;
 pub mod curves;
 pub mod error;
 pub mod evaluate;
+pub mod fingerprint;
 pub mod fit;
 pub mod formula;
 pub mod generate;

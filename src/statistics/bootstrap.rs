@@ -78,7 +78,7 @@ pub struct Spread {
 const ROWS: usize = 512 * 1024;
 
 /// Fits the replicates of every curve that has a fit. `clusters` holds the label of every row of the problem, or nothing where
-/// rows stand for themselves; `first` is the index in the run of the problem's first curve. The replicates come in each of
+/// rows stand for themselves; `indices` holds the index in the run of every curve. The replicates come in each of
 /// the `spellings` (None: as they were searched).
 ///
 /// # Errors
@@ -87,7 +87,7 @@ pub fn resample<'a>(
     problem: &Problem<'a>,
     verdicts: &Verdicts,
     clusters: &[f64],
-    first: u64,
+    indices: &[u64],
     bootstrap: &Bootstrap,
     spellings: &[Option<&Spelling>],
     propose: &dyn Fn(&mut Problem) -> Result<Proposals>,
@@ -115,7 +115,7 @@ pub fn resample<'a>(
     };
     for curve in (0..problem.len()).filter(|&curve| verdicts.status[curve].has_parameters()) {
         let Some(resampler) = Resampler::new(problem, &known, clusters, curve, bootstrap.scheme) else { continue };
-        let seed = Stream::new(bootstrap.seed, first + curve as u64).bits();
+        let seed = Stream::new(bootstrap.seed, indices[curve]).bits();
         for replicate in 0..b {
             resampler.push(problem, Stream::new(seed, replicate as u64), &mut chunk.problem);
             chunk.owners.push((curve, replicate));

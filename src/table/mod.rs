@@ -9,26 +9,35 @@
 //! pieces to curves in input order, `read` is the conveyor between them.
 
 mod arrow_ipc;
+mod block;
 mod csv;
 mod decode;
 mod filter;
 mod group;
 mod guard;
+mod index;
 mod keys;
 mod numbers;
+mod past;
 mod piece;
 mod read;
 pub mod rows;
 mod source;
+mod spill;
+mod spool;
 pub mod sweep;
 #[cfg(test)]
 mod testing;
+mod version;
 mod write;
 
 pub use keys::{KeySchema, Keys};
+pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told};
 pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};
-pub use write::{OutputKind, Values, Writer};
+pub use spill::Memory;
+pub use spool::Spool;
+pub use write::{Block, Care, Layout, OutputKind, Values, Writer};
 
 use crate::curves::CurveBatch;
 

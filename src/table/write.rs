@@ -4,17 +4,20 @@
 //! CSV on standard output for `-`. The file is written under a temporary name beside its place and renamed when it is
 //! complete; dropping the writer removes it. Knows no laws and no fits.
 //!
+//! Rows are laid out as a [`Block`] first, on any thread, by the writer's [`Layout`]; `block` keeps blocks as bytes.
+//!
 //! Standard output is spooled through a temporary file too: a reader that restarts makes void what was written before.
 
 use super::keys::{KeySchema, Keys};
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, UInt32Array, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Metadata, Schema, SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -41,6 +44,8 @@ pub enum OutputKind {
     Number,
     /// u32.
     Count,
+    /// u64, all bits of which mean something.
+    Fingerprint,
     /// Booleans.
     Flag,
     /// Joined by `;` in CSV.
@@ -59,6 +64,8 @@ pub enum Values {
     /// `None` is null.
     Count(Vec<Option<u32>>),
     /// Never null.
+    Fingerprint(Vec<u64>),
+    /// Never null.
     Flag(Vec<bool>),
     /// Lists of strings, never null.
     TextList(Vec<Vec<Arc<str>>>),
@@ -72,6 +79,7 @@ impl Values {
             Values::Text(_) => OutputKind::Text,
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
+            Values::Fingerprint(_) => OutputKind::Fingerprint,
             Values::Flag(_) => OutputKind::Flag,
             Values::TextList(_) => OutputKind::TextList,
             Values::NumberList(_) => OutputKind::NumberList,
@@ -86,6 +94,7 @@ impl Values {
                 Arc::new(Float64Array::new(numbers.clone().into(), Some(NullBuffer::new(known))))
             }
             Values::Count(counts) => Arc::new(UInt32Array::from(counts.clone())),
+            Values::Fingerprint(prints) => Arc::new(UInt64Array::from(prints.clone())),
             Values::Flag(flags) => Arc::new(BooleanArray::from(flags.clone())),
             Values::TextList(lists) => {
                 let mut builder = ListBuilder::new(StringBuilder::new());
@@ -113,6 +122,7 @@ impl OutputKind {
             OutputKind::Text => DataType::Utf8,
             OutputKind::Number => DataType::Float64,
             OutputKind::Count => DataType::UInt32,
+            OutputKind::Fingerprint => DataType::UInt64,
             OutputKind::Flag => DataType::Boolean,
             OutputKind::TextList => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
             OutputKind::NumberList => DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))),
@@ -120,13 +130,35 @@ impl OutputKind {
     }
 }
 
+/// The columns of a table of results: how its rows are laid out. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    out: Arc<Path>,
+    pub(super) schema: SchemaRef,
+    /// Of the columns behind the keys.
+    kinds: Arc<[OutputKind]>,
+    keys: usize,
+}
+
+/// Rows of a table of results, laid out as columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block(pub(super) RecordBatch);
+
 /// Writes a table of results.
 pub struct Writer {
-    out: PathBuf,
-    schema: SchemaRef,
-    kinds: Vec<OutputKind>,
-    keys: usize,
+    layout: Layout,
     format: Format,
+    durable: bool,
+}
+
+/// What a writer may take for granted, and what is asked of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Care {
+    /// Nobody else writes this table: its temporary file has a name of its own, `.NAME.part`, so that one that a killed
+    /// process left behind is replaced and not added to.
+    pub alone: bool,
+    /// The finished table has to survive a power cut.
+    pub durable: bool,
 }
 
 enum Format {
@@ -169,6 +201,14 @@ impl Writer {
     /// # Errors
     /// A place that cannot be written to; two columns of one name.
     pub fn create(out: &str, keys: &KeySchema, columns: &[(String, OutputKind)]) -> Result<Writer> {
+        Writer::create_with(out, keys, columns, Care::default())
+    }
+
+    /// As [`Writer::create`], with more or less care.
+    ///
+    /// # Errors
+    /// As [`Writer::create`].
+    pub fn create_with(out: &str, keys: &KeySchema, columns: &[(String, OutputKind)], care: Care) -> Result<Writer> {
         let path = PathBuf::from(out);
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
         let arrow = matches!(ending.as_str(), "arrow" | "feather" | "ipc");
@@ -186,7 +226,7 @@ impl Writer {
         let place = if out == "-" {
             Place::Spool(tempfile::tempfile().map_err(|error| failed(format!("cannot be spooled: {error}")))?)
         } else {
-            place_beside(&path)?
+            place_beside(&path, care.alone)?
         };
         let format = if out == "-" || ending == "csv" {
             let mut csv = BufWriter::new(place);
@@ -203,44 +243,45 @@ impl Writer {
             Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         };
         let kinds = columns.iter().map(|(_, kind)| *kind).collect();
-        Ok(Writer { out: path, schema, kinds, keys: keys.names().len(), format })
+        let layout = Layout { out: path.into(), schema, kinds, keys: keys.names().len() };
+        Ok(Writer { layout, format, durable: care.durable })
     }
 
-    /// Appends rows: for each curve of `keys`, one for each of `laws` laws; `values` holds, column by column, as many.
+    /// How rows are laid out for this table.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Lays rows out and appends them: see [`Layout::rows`] and [`Writer::append`].
     ///
     /// # Errors
     /// [`Error::Output`]: a full disk, for example.
-    ///
-    /// # Panics
-    /// Where `values` has other columns, types or lengths than were announced.
     pub fn write(&mut self, keys: &Keys, laws: usize, values: &[Values]) -> Result<()> {
-        assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
-        let rows = keys.len() * laws;
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        let repeat =
-            UInt32Array::from_iter_values((0..keys.len() as u32).flat_map(|curve| std::iter::repeat_n(curve, laws)));
-        for (column, field) in keys.columns().iter().zip(self.schema.fields()) {
-            let column =
-                if laws == 1 { column.clone() } else { take(column, &repeat, None).map_err(|e| self.failed(&e))? };
-            columns.push(cast(&column, field.data_type()).map_err(|error| self.failed(&error))?);
-        }
-        columns.extend(values.iter().map(Values::to_array));
-        assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| self.failed(&error))?;
+        let block = self.layout.rows(keys, laws, values)?;
+        self.append(&block)
+    }
+
+    /// Appends rows that were laid out for this table.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: a full disk, for example.
+    pub fn append(&mut self, block: &Block) -> Result<()> {
         let written = match &mut self.format {
-            Format::Parquet(writer) => writer.write(&batch).map_err(|error| error.to_string()),
-            Format::Arrow(writer) => writer.write(&batch).map_err(|error| error.to_string()),
-            Format::Csv(writer) => write_csv(writer, &batch, self.keys, values),
+            Format::Parquet(writer) => writer.write(&block.0).map_err(|error| error.to_string()),
+            Format::Arrow(writer) => writer.write(&block.0).map_err(|error| error.to_string()),
+            Format::Csv(writer) => write_csv(writer, &block.0, self.layout.keys),
         };
-        written.map_err(|error| self.failed(&error))
+        written.map_err(|error| self.layout.failed(&error))
     }
 
     /// Completes the table and puts it in its place. `metadata` goes into the file where the format has room for it
     /// (Parquet and Arrow IPC).
     pub fn finish(self, metadata: &[(String, String)]) -> Result<()> {
-        let Writer { out, schema, format, .. } = self;
-        let failed =
-            |message: String| Error::Output { file: out.clone(), message: format!("cannot be written: {message}") };
+        let Writer { layout: Layout { out, schema, .. }, format, durable } = self;
+        let failed = |message: String| Error::Output {
+            file: out.to_path_buf(),
+            message: format!("cannot be written: {message}"),
+        };
         let place = match format {
             Format::Parquet(mut writer) => {
                 for (key, value) in metadata {
@@ -264,6 +305,9 @@ impl Writer {
         };
         match place {
             Place::Beside(file, path) => {
+                if durable {
+                    file.as_file().sync_all().map_err(|error| failed(error.to_string()))?;
+                }
                 file.persist(path).map_err(|error| failed(error.error.to_string()))?;
             }
             Place::Spool(mut file) => {
@@ -284,9 +328,113 @@ impl Writer {
         }
         Ok(())
     }
+}
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Output { file: self.out.clone(), message: format!("cannot be written: {error}") }
+impl Block {
+    /// Columns of a table. A column without nulls never has a map of them, which would be written otherwise: equal values
+    /// are equal bytes, wherever they come from.
+    pub(super) fn new(schema: &SchemaRef, columns: Vec<ArrayRef>) -> std::result::Result<Block, ArrowError> {
+        let plain = |column: ArrayRef| match column.nulls() {
+            Some(nulls) if nulls.null_count() == 0 => make_array(column.to_data()),
+            _ => column,
+        };
+        RecordBatch::try_new(schema.clone(), columns.into_iter().map(plain).collect()).map(Block)
+    }
+
+    /// A text of a result column; the empty one where there is none.
+    ///
+    /// # Panics
+    /// Where the table has no such column of texts.
+    pub fn text(&self, column: &str, row: usize) -> &str {
+        self.0.column_by_name(column).expect("a column of this table").as_string::<i32>().value(row)
+    }
+
+    /// A number of a result column, of f64 or u32; NaN for null.
+    ///
+    /// # Panics
+    /// Where the table has no such column of numbers.
+    pub fn number(&self, column: &str, row: usize) -> f64 {
+        let column = self.0.column_by_name(column).expect("a column of this table");
+        match column.data_type() {
+            _ if column.is_null(row) => f64::NAN,
+            DataType::UInt32 => f64::from(column.as_primitive::<UInt32Type>().value(row)),
+            _ => column.as_primitive::<Float64Type>().value(row),
+        }
+    }
+
+    /// How many texts a list of a result column holds.
+    ///
+    /// # Panics
+    /// Where the table has no such column of lists.
+    pub fn length(&self, column: &str, row: usize) -> usize {
+        self.0.column_by_name(column).expect("a column of this table").as_list::<i32>().value(row).len()
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// The same rows with other numbers in a column; NaN is null.
+    ///
+    /// # Panics
+    /// Where the table has no such column of f64, or other rows.
+    pub fn with_numbers(&self, column: &str, numbers: Vec<f64>) -> Block {
+        let schema = self.0.schema();
+        let at = schema.index_of(column).expect("a column of this table");
+        let mut columns = self.0.columns().to_vec();
+        columns[at] = Values::Number(numbers).to_array();
+        Block::new(&schema, columns).expect("as many numbers as rows, in a column of numbers")
+    }
+
+    /// A truth value of a result column.
+    ///
+    /// # Panics
+    /// Where the table has no such column.
+    pub fn flag(&self, column: &str, row: usize) -> bool {
+        self.0.column_by_name(column).expect("a column of this table").as_boolean().value(row)
+    }
+}
+
+impl Layout {
+    /// For each curve of `keys` one row for each of `laws` laws; `values` holds, column by column, as many.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: keys that are not of the table's types.
+    ///
+    /// # Panics
+    /// Where `values` has other columns, types or lengths than were announced.
+    pub fn rows(&self, keys: &Keys, laws: usize, values: &[Values]) -> Result<Block> {
+        assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
+        let mut columns = self.keys(keys, laws)?;
+        columns.extend(values.iter().map(Values::to_array));
+        let rows = keys.len() * laws;
+        assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
+        Block::new(&self.schema, columns).map_err(|error| self.failed(&error))
+    }
+
+    /// The key columns of such rows.
+    fn keys(&self, keys: &Keys, laws: usize) -> Result<Vec<ArrayRef>> {
+        let repeat =
+            UInt32Array::from_iter_values((0..keys.len() as u32).flat_map(|curve| std::iter::repeat_n(curve, laws)));
+        let column = |(column, field): (&ArrayRef, &Arc<Field>)| {
+            let column = if laws == 1 { column.clone() } else { take(column, &repeat, None)? };
+            cast(&column, field.data_type())
+        };
+        let columns = keys.columns().iter().zip(self.schema.fields()).map(column);
+        columns.collect::<std::result::Result<_, _>>().map_err(|error| self.failed(&error))
+    }
+
+    /// Whether a block of this layout holds the rows of these keys.
+    ///
+    /// # Errors
+    /// As [`Layout::rows`].
+    pub fn is_of(&self, block: &Block, keys: &Keys, laws: usize) -> Result<bool> {
+        Ok(block.0.columns()[..self.keys] == self.keys(keys, laws)?)
+    }
+
+    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Output { file: self.out.to_path_buf(), message: format!("cannot be written: {error}") }
     }
 }
 
@@ -303,7 +451,7 @@ fn refuse_duplicates(fields: &[Field]) -> Result<()> {
     Ok(())
 }
 
-fn place_beside(path: &Path) -> Result<Place> {
+fn place_beside(path: &Path, alone: bool) -> Result<Place> {
     let failed = |message: String| Error::Output { file: path.to_path_buf(), message };
     // Through a link the file that it points to is replaced, not the link.
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -322,7 +470,15 @@ fn place_beside(path: &Path) -> Result<Place> {
         return Err(failed(format!("the folder {} does not exist; make it first", folder.display())));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".sweepfit-").suffix(".part");
+    let name = target.file_name().map(|name| format!(".{}.part", name.to_string_lossy())).unwrap_or_default();
+    match alone {
+        true => builder.prefix(&name).rand_bytes(0),
+        false => builder.prefix(".sweepfit-").suffix(".part"),
+    };
+    if alone {
+        // Left by a killed process; where there is none, there is nothing to do.
+        let _ = std::fs::remove_file(folder.join(&name));
+    }
     // The result is an ordinary file, not a private one as temporary files are.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -340,7 +496,7 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (name, kind) in columns {
-        if *kind == OutputKind::Number {
+        if matches!(kind, OutputKind::Number | OutputKind::Fingerprint) {
             // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up.
             properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name.clone()]), false);
         }
@@ -348,35 +504,24 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
     properties.build()
 }
 
-fn write_csv(
-    writer: &mut impl Write,
-    batch: &RecordBatch,
-    keys: usize,
-    values: &[Values],
-) -> std::result::Result<(), String> {
+fn write_csv(writer: &mut impl Write, batch: &RecordBatch, keys: usize) -> std::result::Result<(), String> {
     let options = FormatOptions::default().with_null("");
-    let keys = batch.columns()[..keys].iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
-    let keys = keys.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let formats = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+    let formats = formats.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     let mut line = String::new();
     for row in 0..batch.num_rows() {
         line.clear();
-        for key in &keys {
-            let value = key.value(row).try_to_string().map_err(|error| error.to_string())?;
-            line.push_str(&quoted(&value));
-            line.push(',');
-        }
-        for column in values {
-            match column {
-                Values::Text(texts) => line.push_str(&quoted(&texts[row])),
-                Values::Number(numbers) if numbers[row].is_nan() => {}
+        for (position, (column, format)) in batch.columns().iter().zip(&formats).enumerate() {
+            match column.data_type() {
+                _ if column.is_null(row) => {}
                 // The shortest text that reads back as the same number.
-                Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
-                Values::Count(counts) => line.push_str(&counts[row].map_or(String::new(), |count| count.to_string())),
-                Values::Flag(flags) => line.push_str(if flags[row] { "true" } else { "false" }),
-                Values::TextList(lists) => line.push_str(&quoted(&lists[row].join(";"))),
-                Values::NumberList(lists) => {
-                    let numbers: Vec<String> = lists[row].iter().map(|number| format!("{number:?}")).collect();
-                    line.push_str(&numbers.join(";"));
+                DataType::Float64 if position >= keys => {
+                    line.push_str(&format!("{:?}", column.as_primitive::<Float64Type>().value(row)));
+                }
+                DataType::List(_) => line.push_str(&quoted(&joined(&column.as_list::<i32>().value(row)))),
+                _ => {
+                    let value = format.value(row).try_to_string().map_err(|error| error.to_string())?;
+                    line.push_str(&quoted(&value));
                 }
             }
             line.push(',');
@@ -385,6 +530,15 @@ fn write_csv(
         writeln!(writer, "{line}").map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// A list of texts or of numbers in one field.
+fn joined(list: &ArrayRef) -> String {
+    let texts: Vec<String> = match list.data_type() {
+        DataType::Float64 => list.as_primitive::<Float64Type>().values().iter().map(|n| format!("{n:?}")).collect(),
+        _ => list.as_string::<i32>().iter().flatten().map(String::from).collect(),
+    };
+    texts.join(";")
 }
 
 /// A CSV field, in quotes where it needs them.
@@ -401,8 +555,7 @@ mod tests {
     use super::super::testing::*;
     use super::super::{Source, read};
     use super::*;
-    use arrow::array::{AsArray, StringViewArray};
-    use arrow::datatypes::Float64Type;
+    use arrow::array::StringViewArray;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     fn columns() -> Vec<(String, OutputKind)> {

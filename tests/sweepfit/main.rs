@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod decide;
 mod language;
+mod nightly;
 mod nist;
 mod properties;
 mod published;

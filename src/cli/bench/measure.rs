@@ -259,6 +259,8 @@ impl Data {
             fits: vec![pipeline::Fit { plan, spelling, device: engine.device.clone() }],
             extras: Extras::default(),
             verify: 0,
+            memory: None,
+            rerun: pipeline::Rerun::default(),
             out: text_of(&self.folder.path().join("fits.parquet"))?,
             threads,
             // A signal ends the process: nothing is written that somebody waits for.
