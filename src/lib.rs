@@ -55,6 +55,7 @@
 //!     fits: vec![Fit { plan: plan.into(), spelling: None, device: Device::cpu() }],
 //!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
+//!     parts: None,
 //!     verify: 0,
 //!     memory: None,
 //!     rerun: Default::default(),

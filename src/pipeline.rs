@@ -41,7 +41,8 @@ use crate::law::catalogue::CATALOGUE;
 use crate::statistics::bootstrap::{Replicates, resample};
 use crate::statistics::selection::{Contestant, Criterion, Score, criterion_scores, divide, holdout_scores, rank};
 use crate::table::{
-    self, Batch, Care, Counts, KeySchema, Keys, Memory, Past, ReadOptions, Reader, Selection, Source, Spool, Writer,
+    self, Batch, Block, Care, Counts, KeySchema, Keys, Layout, Memory, Parting, PartsWriter, Past, ReadOptions, Reader,
+    Selection, Source, Spool, Writer,
 };
 use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -67,6 +68,8 @@ pub struct Request {
     pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
+    /// Where `out` is to be a folder of parts: how they are made.
+    pub parts: Option<Parting>,
     /// How many random curves are fitted again by brute force, for every law.
     pub verify: usize,
     /// What rows may take that do not lie together; none: as much as they need.
@@ -241,19 +244,51 @@ pub struct Run {
 
 /// The table of fits, and that of draws where it is asked for.
 struct Writers {
-    fits: Writer,
+    fits: Fits,
     draws: Option<Writer>,
+}
+
+/// The table of fits in one file or in parts.
+enum Fits {
+    Whole(Writer),
+    Parts(Box<PartsWriter>),
+}
+
+impl Fits {
+    fn layout(&self) -> &Layout {
+        match self {
+            Fits::Whole(writer) => writer.layout(),
+            Fits::Parts(writer) => writer.layout(),
+        }
+    }
+
+    fn append(&mut self, block: &Block) -> Result<()> {
+        match self {
+            Fits::Whole(writer) => writer.append(block),
+            Fits::Parts(writer) => writer.append(block),
+        }
+    }
+
+    fn finish(self, metadata: &[(String, String)]) -> Result<()> {
+        match self {
+            Fits::Whole(writer) => writer.finish(metadata),
+            Fits::Parts(writer) => writer.finish(metadata),
+        }
+    }
 }
 
 impl Writers {
     fn create(request: &Request, columns: &Columns, keys: &KeySchema) -> Result<Writers> {
-        let create = |path: &str, columns: &[_]| {
-            Writer::create_with(path, keys, columns, Care { alone: true, durable: request.rerun.resume })
+        let care = Care { alone: true, durable: request.rerun.resume };
+        let create = |path: &str, columns: &[_]| Writer::create_with(path, keys, columns, care);
+        let columns_of_fits = columns.announced();
+        let fits = match &request.parts {
+            None => Fits::Whole(create(&request.out, columns_of_fits)?),
+            Some(parting) => {
+                Fits::Parts(Box::new(PartsWriter::create(&request.out, parting, keys, columns_of_fits, care)?))
+            }
         };
-        Ok(Writers {
-            fits: create(&request.out, columns.announced())?,
-            draws: request.draws().map(|path| create(path, &columns.announced_draws())).transpose()?,
-        })
+        Ok(Writers { fits, draws: request.draws().map(|path| create(path, &columns.announced_draws())).transpose()? })
     }
 
     fn layouts(&self) -> Layouts {

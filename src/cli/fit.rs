@@ -19,7 +19,7 @@ use sweepfit::law::{Law, Mapping, catalogue};
 use sweepfit::pipeline::{self, Extras, Ledger, Request, Rerun, Resampling, Watch};
 use sweepfit::statistics::bootstrap::{Bootstrap, Scheme};
 use sweepfit::statistics::selection::Criterion;
-use sweepfit::table::{Memory, Selection, Source};
+use sweepfit::table::{Memory, Parting, Selection, Source};
 use sweepfit::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -183,6 +183,12 @@ pub struct Fit {
     /// Say nothing but errors
     #[arg(short, long, help_heading = "What comes out")]
     quiet: bool,
+    /// Write OUT as a folder of Parquet files, one folder COL=VALUE for every value of this column: a key, law or status
+    #[arg(long, value_name = "COL", help_heading = "What comes out")]
+    partition_by: Option<String>,
+    /// Write OUT as a folder of Parquet files of at most N rows [default with --partition-by: 10000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What comes out")]
+    part_rows: Option<u32>,
     /// The file to write: Parquet, CSV where it ends in .csv, Arrow IPC in .arrow; `-` for CSV on stdout
     #[arg(short, long, value_name = "OUT", help_heading = "What comes out")]
     output: String,
@@ -289,6 +295,7 @@ impl Fit {
                 fingerprint: self.fingerprint || self.since.is_some(),
             },
             out: self.output.clone(),
+            parts: self.parts(),
             verify: self.verify,
             memory: self.memory()?,
             rerun: Rerun { resume: self.resume, since: self.since()?, watch },
@@ -354,6 +361,14 @@ impl Fit {
             return Err(Error::Usage(format!("--watch-rate {} is not between 0 and 1", self.watch_rate)));
         }
         Ok(Some(Watch { law, rate: self.watch_rate }))
+    }
+
+    /// How OUT is parted, where it is.
+    fn parts(&self) -> Option<Parting> {
+        const USUAL_ROWS: u32 = 10_000_000;
+        let wanted = self.partition_by.is_some() || self.part_rows.is_some();
+        let rows = self.part_rows.unwrap_or(USUAL_ROWS) as usize;
+        wanted.then(|| Parting { by: self.partition_by.clone(), rows })
     }
 
     /// How much memory the run may take, and where rows go that do not fit.
@@ -464,7 +479,7 @@ impl Fit {
 /// An output in the place of an input would take the sweep away.
 fn refuse_overwriting(source: &Source, out: &str, option: &str) -> Result<()> {
     let Ok(out) = std::fs::canonicalize(out) else { return Ok(()) };
-    let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file == out);
+    let is_input = |file: &PathBuf| std::fs::canonicalize(file).is_ok_and(|file| file.starts_with(&out));
     match source.files().iter().find(|file| is_input(file)) {
         Some(file) => Err(Error::Output {
             file: file.clone(),

@@ -133,12 +133,13 @@ impl Draft {
 pub fn propose(problem: &Problem, above: &Above) -> Proposals {
     let found: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
-        .map_init(Default::default, |(gathered, scratch, memory): &mut (Gathered, Scratch, Memory), curve| {
-            match problem.status[curve] {
+        .map_init(
+            Default::default,
+            |(gathered, scratch, memory): &mut (Gathered, Scratch, Memory), curve| match problem.status[curve] {
                 None => Search::new(problem, above, curve, gathered, scratch).proposals(memory),
                 Some(_) => Vec::new(),
-            }
-        })
+            },
+        )
         .collect();
     let mut crowd = Proposals { offsets: vec![0], coordinates: Vec::new() };
     for coordinates in found {
@@ -505,7 +506,8 @@ impl<'a> Search<'a> {
                 solution[l] = held[l].unwrap_or_else(|| own.next().expect("one per free parameter"));
                 let j = self.above.linear[l];
                 if j != self.above.amplitude && held[l].is_none() {
-                    let (lower, upper) = (self.problem.lower[self.curve * p + j], self.problem.upper[self.curve * p + j]);
+                    let (lower, upper) =
+                        (self.problem.lower[self.curve * p + j], self.problem.upper[self.curve * p + j]);
                     if solution[l] < lower || solution[l] > upper {
                         held[l] = Some(solution[l].max(lower).min(upper));
                         left = true;
@@ -528,7 +530,10 @@ impl<'a> Search<'a> {
         let sizes: Vec<usize> = self.picks.iter().flatten().map(Vec::len).collect();
         let settled: Vec<Option<Settled>> = (0..best.len())
             .map(|point| {
-                best[point].residual.is_finite().then(|| self.settle(best[point], [point / second, point % second], memory))?
+                best[point]
+                    .residual
+                    .is_finite()
+                    .then(|| self.settle(best[point], [point / second, point % second], memory))?
             })
             .collect();
         let residual = |point: usize| settled[point].map_or(f64::INFINITY, |settled| settled.residual);

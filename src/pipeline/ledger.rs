@@ -83,6 +83,8 @@ impl Ledger {
         }
         let length = ledger.file.metadata().map_err(unusable)?.len();
         match head {
+            // Where nothing was finished, nothing is lost by beginning anew.
+            Some(Some(_)) if ledger.batches.is_empty() && ledger.scattered.is_none() => ledger.end = 0,
             Some(Some(known)) => ledger.refuse_another_run(&known, run)?,
             // Death cut off the head itself: there is nothing to continue.
             None if length < FRAME as u64 || ledger.begins_as_one().map_err(unusable)? => {}
@@ -323,7 +325,11 @@ mod tests {
     fn another_run_is_refused_with_what_differs_and_no_ledger_is_not_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("fits.parquet");
-        drop(Ledger::open(&out, &run("power")).expect("a ledger"));
+        drop(Ledger::open(&out, &run("hill")).expect("a ledger"));
+        // In which nothing was finished.
+        let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+        ledger.keep(b"work").expect("kept");
+        drop(ledger);
         let message = Ledger::open(&out, &run("hill")).expect_err("another").to_string();
         assert!(message.contains("another run: law was \"power\", and is \"hill\""), "{message}");
         let mut more = run("power");

@@ -37,7 +37,7 @@ impl Lock {
     /// [`Error::Output`] where another run holds it, naming that run, and where no lock can be made.
     pub fn take(out: &str) -> Result<Option<Lock>> {
         let target = Path::new(out);
-        if out == "-" || (target.exists() && !target.is_file()) {
+        if out == "-" || (target.exists() && !target.is_file() && !target.is_dir()) {
             return Ok(None);
         }
         let failed = |message: String| Error::Output { file: target.to_path_buf(), message };

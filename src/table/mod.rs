@@ -18,6 +18,7 @@ mod guard;
 mod index;
 mod keys;
 mod numbers;
+mod parts;
 mod past;
 mod piece;
 mod read;
@@ -32,6 +33,7 @@ mod version;
 mod write;
 
 pub use keys::{KeySchema, Keys};
+pub use parts::{Parting, PartsWriter};
 pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told};
 pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};

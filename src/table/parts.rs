@@ -258,7 +258,8 @@ fn refuse_foreign(target: &Path) -> Result<()> {
     match entries.next() {
         None => Ok(()),
         Some(_) => Err(failed(
-            "holds other files, which a table in parts would replace; empty it, or choose another folder with -o".into(),
+            "holds other files, which a table in parts would replace; empty it, or choose another folder with -o"
+                .into(),
         )),
     }
 }

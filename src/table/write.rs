@@ -173,22 +173,23 @@ enum Place {
     Beside(NamedTempFile, PathBuf),
     /// Copied to standard output.
     Spool(File),
-    /// What is no file and cannot be replaced, as `/dev/null`.
-    Device(File),
+    /// Where they shall stay: what is no file and cannot be replaced, as `/dev/null`, and parts of a table, whose folder is
+    /// not in its place yet.
+    Plain(File),
 }
 
 impl Write for Place {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Place::Beside(file, _) => file.write(bytes),
-            Place::Spool(file) | Place::Device(file) => file.write(bytes),
+            Place::Spool(file) | Place::Plain(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         match self {
             Place::Beside(file, _) => file.flush(),
-            Place::Spool(file) | Place::Device(file) => file.flush(),
+            Place::Spool(file) | Place::Plain(file) => file.flush(),
         }
     }
 }
@@ -212,16 +213,8 @@ impl Writer {
         let path = PathBuf::from(out);
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
         let arrow = matches!(ending.as_str(), "arrow" | "feather" | "ipc");
-        let key_types = keys.types().iter().map(|data_type| match data_type {
-            // A dictionary may not change within an Arrow file, and here every batch has its own.
-            DataType::Dictionary(_, value) if arrow => (**value).clone(),
-            other => other.clone(),
-        });
-        let key_fields = keys.names().iter().zip(key_types).map(|(name, data_type)| Field::new(name, data_type, true));
-        let result_fields = columns.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
-        let fields: Vec<Field> = key_fields.chain(result_fields).collect();
-        refuse_duplicates(&fields)?;
-        let schema = Arc::new(Schema::new(fields));
+        let layout = Layout::new(&path, keys, columns, arrow)?;
+        let schema = &layout.schema;
         let failed = |message: String| Error::Output { file: path.clone(), message };
         let place = if out == "-" {
             Place::Spool(tempfile::tempfile().map_err(|error| failed(format!("cannot be spooled: {error}")))?)
@@ -234,17 +227,35 @@ impl Writer {
             writeln!(csv, "{}", names.join(",")).map_err(|error| failed(format!("cannot be written: {error}")))?;
             Format::Csv(csv)
         } else if arrow {
-            let writer = FileWriter::try_new(BufWriter::new(place), &schema);
+            let writer = FileWriter::try_new(BufWriter::new(place), schema);
             Format::Arrow(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         } else {
-            // The Arrow schema is written at the end, since it holds the metadata.
-            let options = ArrowWriterOptions::new().with_properties(properties(columns)).with_skip_arrow_metadata(true);
-            let writer = ArrowWriter::try_new_with_options(place, schema.clone(), options);
-            Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
+            parquet(&layout, place)?
         };
-        let kinds = columns.iter().map(|(_, kind)| *kind).collect();
-        let layout = Layout { out: path.into(), schema, kinds, keys: keys.names().len() };
         Ok(Writer { layout, format, durable: care.durable })
+    }
+
+    /// A Parquet file that is a part of a table: `path` lies in a folder that is not in its place yet.
+    pub(super) fn part(path: &Path, layout: &Layout, care: Care) -> Result<Writer> {
+        let file = File::create_new(path).map_err(|error| layout.failed(&error))?;
+        let format = parquet(layout, Place::Plain(file))?;
+        Ok(Writer { layout: layout.clone(), format, durable: care.durable })
+    }
+
+    /// Bytes of rows that wait, encoded, for their row group to be complete.
+    pub(super) fn waiting(&self) -> usize {
+        match &self.format {
+            Format::Parquet(writer) => writer.in_progress_size(),
+            Format::Csv(_) | Format::Arrow(_) => 0,
+        }
+    }
+
+    /// Ends the row group, so that nothing waits.
+    pub(super) fn flush_rows(&mut self) -> Result<()> {
+        match &mut self.format {
+            Format::Parquet(writer) => writer.flush().map_err(|error| self.layout.failed(&error)),
+            Format::Csv(_) | Format::Arrow(_) => Ok(()),
+        }
     }
 
     /// How rows are laid out for this table.
@@ -324,7 +335,11 @@ impl Writer {
                     _ => {}
                 }
             }
-            Place::Device(mut file) => file.flush().map_err(|error| failed(error.to_string()))?,
+            Place::Plain(mut file) => {
+                let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+                let kept = if durable && regular { file.sync_all() } else { file.flush() };
+                kept.map_err(|error| failed(error.to_string()))?;
+            }
         }
         Ok(())
     }
@@ -396,7 +411,48 @@ impl Block {
     }
 }
 
+/// A Parquet file of this layout.
+fn parquet(layout: &Layout, place: Place) -> Result<Format> {
+    // The Arrow schema is written at the end, since it holds the metadata.
+    let options = ArrowWriterOptions::new().with_properties(properties(layout)).with_skip_arrow_metadata(true);
+    let writer = ArrowWriter::try_new_with_options(place, layout.schema.clone(), options);
+    Ok(Format::Parquet(writer.map_err(|error| layout.failed(&error))?))
+}
+
 impl Layout {
+    /// Of a table at `out`; an Arrow file's keys are written otherwise than those of others.
+    ///
+    /// # Errors
+    /// Two columns of one name.
+    pub(super) fn new(out: &Path, keys: &KeySchema, columns: &[(String, OutputKind)], arrow: bool) -> Result<Layout> {
+        let key_types = keys.types().iter().map(|data_type| match data_type {
+            // A dictionary may not change within an Arrow file, and here every batch has its own.
+            DataType::Dictionary(_, value) if arrow => (**value).clone(),
+            other => other.clone(),
+        });
+        let key_fields = keys.names().iter().zip(key_types).map(|(name, data_type)| Field::new(name, data_type, true));
+        let result_fields = columns.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        let fields: Vec<Field> = key_fields.chain(result_fields).collect();
+        refuse_duplicates(&fields)?;
+        let kinds = columns.iter().map(|(_, kind)| *kind).collect();
+        Ok(Layout { out: out.into(), schema: Arc::new(Schema::new(fields)), kinds, keys: keys.names().len() })
+    }
+
+    /// Where a key column or a column of texts is.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        let at = self.schema.index_of(name).ok()?;
+        (at < self.keys || self.kinds[at - self.keys] == OutputKind::Text).then_some(at)
+    }
+
+    /// The same without one column.
+    pub(super) fn without(&self, at: usize) -> Layout {
+        let fields = self.schema.fields().iter().enumerate().filter(|(index, _)| *index != at);
+        let schema = Arc::new(Schema::new(fields.map(|(_, field)| field.clone()).collect::<Vec<_>>()));
+        let kinds = self.kinds.iter().enumerate().filter(|(index, _)| self.keys + index != at);
+        let kinds = kinds.map(|(_, kind)| *kind).collect();
+        Layout { out: self.out.clone(), schema, kinds, keys: self.keys - usize::from(at < self.keys) }
+    }
+
     /// For each curve of `keys` one row for each of `laws` laws; `values` holds, column by column, as many.
     ///
     /// # Errors
@@ -460,7 +516,7 @@ fn place_beside(path: &Path, alone: bool) -> Result<Place> {
     }
     if target.exists() && !target.is_file() {
         let device = File::options().write(true).open(&target);
-        return Ok(Place::Device(device.map_err(|error| failed(format!("cannot be written: {error}")))?));
+        return Ok(Place::Plain(device.map_err(|error| failed(format!("cannot be written: {error}")))?));
     }
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -487,7 +543,7 @@ fn place_beside(path: &Path, alone: bool) -> Result<Place> {
     Ok(Place::Beside(file, target))
 }
 
-fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
+fn properties(layout: &Layout) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("sweepfit version ", env!("CARGO_PKG_VERSION")).to_string())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -495,10 +551,10 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    for (name, kind) in columns {
+    for (field, kind) in layout.schema.fields()[layout.keys..].iter().zip(layout.kinds.iter()) {
         if matches!(kind, OutputKind::Number | OutputKind::Fingerprint) {
             // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up.
-            properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name.clone()]), false);
+            properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![field.name().clone()]), false);
         }
     }
     properties.build()

@@ -37,6 +37,7 @@ fn fit(
         fits: vec![Fit { plan, spelling: None, device: Device { backend, name, adapter: None } }],
         extras: Default::default(),
         out: out.to_string(),
+        parts: None,
         verify: 0,
         memory: None,
         rerun: Rerun { resume, ..Rerun::default() },

@@ -356,3 +356,55 @@ fn a_full_disk_is_told_and_leaves_the_old_output_and_what_was_finished() {
     assert!(ran.code == 0 && ran.stderr.contains("fitted by an earlier run"), "{}", ran.stderr);
     assert_eq!(Table::read(Path::new(&out)).rows, 40_000);
 }
+
+#[test]
+fn a_table_in_parts_holds_the_rows_of_the_whole_one_and_replaces_nothing_but_its_like() {
+    let folder = Folder::new();
+    let input = sweep(&folder, 1_000, false);
+    let (whole, parts) = (folder.file("whole.parquet"), folder.file("parts"));
+    let laws = ["--law", "power"];
+    assert_eq!(run(&texts(&fit_command(&input, &whole, &laws))).code, 0);
+    let whole = Table::read(Path::new(&whole));
+    let parted = |options: &[&str]| run(&texts(&fit_command(&input, &parts, &[&laws[..], options].concat())));
+    let ran = parted(&["--partition-by", "law", "--part-rows", "400", "--resume"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for (law, name) in ["saturating_power", "power"].into_iter().enumerate() {
+        let own: Vec<usize> = (0..1_000).map(|curve| 2 * curve + law).collect();
+        let files = std::fs::read_dir(folder.path(&format!("parts/law={name}"))).expect("a folder").count();
+        assert_eq!(files, 3);
+        for (part, rows) in own.chunks(400).enumerate() {
+            let found = Table::read(&folder.path(&format!("parts/law={name}/part-{part:05}.parquet")));
+            assert_eq!(found.metadata["sweepfit.curves"], "1000");
+            let mut expected = whole.take(rows);
+            expected.names.retain(|name| name != "law");
+            assert_same_rows(&expected, &found);
+        }
+    }
+    // A second one takes the place of the first; nothing else is left beside it.
+    let ran = parted(&["--part-rows", "1500"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut names: Vec<String> = std::fs::read_dir(folder.path("parts"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["_sweepfit", "part-00000.parquet", "part-00001.parquet"]);
+    assert_eq!(folder.names(), ["parts", "sweep.parquet", "whole.parquet"]);
+    // Its parts are read again as one table.
+    let again = folder.file("again.parquet");
+    let read = ["fit", &parts, "--law", "logarithmic", "--x", "points", "--y", "rmse", "--by", "law", "-o", &again];
+    assert!(run(&read).stderr.contains("2 curves of 2,000 rows"), "{}", run(&read).stderr);
+    for (out, options, expected) in [
+        (parts.as_str(), &["--partition-by", "alpha"][..], "column \"alpha\" is neither a key nor a text"),
+        (&input, &["--part-rows", "5"], "is an input, too"),
+        (&folder.file("."), &["--part-rows", "5"], "is an input, too"),
+    ] {
+        let ran = run(&texts(&fit_command(&input, out, options)));
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{options:?}: {}", ran.stderr);
+    }
+    let foreign = Folder::new();
+    foreign.text("thesis.txt", "irreplaceable");
+    let ran = run(&texts(&fit_command(&input, &foreign.file(""), &["--part-rows", "5"])));
+    assert!(ran.code == 2 && ran.stderr.contains("holds other files"), "{}", ran.stderr);
+    assert_eq!(foreign.names(), ["thesis.txt"]);
+}

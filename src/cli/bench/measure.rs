@@ -258,6 +258,7 @@ impl Data {
             selection: Selection { keys: self.by.clone(), numbers, filter: None },
             fits: vec![pipeline::Fit { plan, spelling, device: engine.device.clone() }],
             extras: Extras::default(),
+            parts: None,
             verify: 0,
             memory: None,
             rerun: pipeline::Rerun::default(),
