@@ -18,8 +18,8 @@ unsafe extern "C" {
 
 /// `mi_option_purge_delay`: after how many milliseconds freed pages go back to the system.
 const PURGE_DELAY: std::ffi::c_int = 15;
-/// Long beside the life of a batch; short beside a run of ten million curves, whose tables of keys are outgrown on the way.
-const MILLISECONDS: std::ffi::c_long = 1000;
+/// Long beside the life of a batch, on a machine that others load, too.
+const MILLISECONDS: std::ffi::c_long = 10_000;
 
 fn main() -> ExitCode {
     // A batch is as large as the one before: pages given back at once would be asked for, and cleared, again.

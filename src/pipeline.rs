@@ -17,7 +17,7 @@ mod work;
 
 pub use card::{LawReport, Report, Stages, Tally};
 pub use changes::Changes;
-pub use columns::{Extras, Resampling, parameter_column};
+pub use columns::{Extras, Intervals, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
 pub use ledger::Ledger;
 pub use watch::{Broken, Watch, Watched};
@@ -766,12 +766,12 @@ fn fit(request: &Request, columns: &Columns, layouts: &Layouts, indices: &[u64],
     let started = Instant::now();
     let laws = request.fits.len();
     beyond.fingerprints = request.extras.fingerprint.then(|| fingerprint::of_curves(&batch.curves));
-    let fits = layouts.fits.rows(&batch.keys, laws, &columns.fill(&request.fits, &verdicts, &beyond))?;
+    let fits = layouts.fits.rows(&batch.keys, laws, columns.fill(&request.fits, &verdicts, &beyond))?;
     let draws = match (&request.extras.resampling, &layouts.draws) {
         (Some(Resampling { bootstrap, .. }), Some(layout)) => {
             let replicates = bootstrap.replicates as usize;
             let values = columns.fill_draws(&request.fits, &beyond.replicates, replicates);
-            Some(layout.rows(&batch.keys, laws * replicates, &values)?)
+            Some(layout.rows(&batch.keys, laws * replicates, values)?)
         }
         _ => None,
     };
@@ -818,7 +818,8 @@ fn search_and_judge<'a>(
         Some(Resampling { bootstrap, .. }) => {
             let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
             let propose = |problem: &mut Problem| search(&*device.backend, problem);
-            resample(&packed.problem, &verdicts, &packed.carried, indices, bootstrap, &spellings, &propose)?
+            let backend = &*device.backend;
+            resample(&packed.problem, &verdicts, &packed.carried, indices, bootstrap, &spellings, backend, &propose)?
         }
         None => Vec::new(),
     };

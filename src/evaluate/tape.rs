@@ -110,6 +110,12 @@ impl Tape {
                 tape.constants.push(value);
             }
         }
+        let divisions = shared_divisors(graph, &order);
+        let one = Source::Uniform((parameters + tape.constants.len()) as u32);
+        if !divisions.is_empty() {
+            tape.constants.push(1.0);
+        }
+        let mut reciprocals: HashMap<Id, u32> = HashMap::new();
         tape.uniforms += tape.constants.len();
         let mut free: Vec<u32> = Vec::new();
         for (position, &id) in order.iter().enumerate() {
@@ -134,13 +140,32 @@ impl Tape {
                 place.insert(id, Source::Uniform(target));
                 continue;
             }
+            let mut take = || {
+                free.pop().unwrap_or_else(|| {
+                    tape.registers += 1;
+                    (tape.registers - 1) as u32
+                })
+            };
+            let mut operation = Operation { operator, a, b, target: 0 };
+            let mut outlived = None;
+            if let Node::Binary(Binary::Divide, _, divisor) = graph.node(id)
+                && let Some(&last) = divisions.get(&divisor)
+            {
+                let reciprocal = *reciprocals.entry(divisor).or_insert_with(|| {
+                    let target = take();
+                    let operator = Operator::Binary(Binary::Divide);
+                    tape.operations.push(Operation { operator, a: one, b, target });
+                    target
+                });
+                operation.operator = Operator::Binary(Binary::Multiply);
+                operation.b = Source::Register(reciprocal);
+                outlived = (last == position).then_some(reciprocal);
+            }
             // The target is taken before the operands are released: an operation never overwrites what it reads.
-            let target = free.pop().unwrap_or_else(|| {
-                tape.registers += 1;
-                (tape.registers - 1) as u32
-            });
-            tape.operations.push(Operation { operator, a, b, target });
-            place.insert(id, Source::Register(target));
+            operation.target = take();
+            tape.operations.push(operation);
+            place.insert(id, Source::Register(operation.target));
+            free.extend(outlived);
             let mut children: Vec<Id> = graph.children(id).collect();
             children.dedup();
             for child in children {
@@ -232,6 +257,21 @@ impl Tape {
             _ => None,
         }
     }
+}
+
+/// What more than one node is divided by, with the position of the last of them: a division takes as long as ten products, so
+/// one gives the reciprocal and products the rest.
+fn shared_divisors(graph: &Graph, order: &[Id]) -> HashMap<Id, usize> {
+    let mut found: HashMap<Id, (usize, usize)> = HashMap::new();
+    for (position, &id) in order.iter().enumerate() {
+        if let Node::Binary(Binary::Divide, _, divisor) = graph.node(id)
+            && graph.uses_inputs(divisor)
+        {
+            let (count, last) = found.entry(divisor).or_default();
+            (*count, *last) = (*count + 1, position);
+        }
+    }
+    found.into_iter().filter(|(_, (count, _))| *count > 1).map(|(divisor, (_, last))| (divisor, last)).collect()
 }
 
 kernel!(
@@ -443,6 +483,25 @@ mod tests {
                 ys[row]
             );
         }
+    }
+
+    #[test]
+    fn quotients_of_one_divisor_share_its_reciprocal() {
+        let mut graph = Graph::default();
+        let (x, y) = (graph.input(0), graph.input(1));
+        let shifted = graph.add(x, y);
+        let divisor = graph.unary(Unary::Sqrt, shifted);
+        let quotients = [x, y, shifted].map(|numerator| graph.divide(numerator, divisor));
+        let first = graph.add(quotients[0], quotients[1]);
+        let sum = graph.multiply(first, quotients[2]);
+        let divisions = |tape: &Tape| {
+            let divides = |o: &&Operation| matches!(o.operator, Operator::Binary(Binary::Divide));
+            tape.operations.iter().filter(divides).count()
+        };
+        assert_eq!(divisions(&Tape::compile(&graph, &[sum], 0)), 1);
+        assert_eq!(divisions(&Tape::compile(&graph, &[quotients[0]], 0)), 1);
+        let xs: Vec<f64> = (0..300).map(|i| 0.5 + 0.01 * f64::from(i)).collect();
+        compare(&graph, sum, &xs, &xs, "a product of quotients");
     }
 
     #[test]

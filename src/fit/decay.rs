@@ -6,7 +6,7 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
-use super::lanes::{at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::lanes::{add_dots, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
 use crate::evaluate::elementary::{exp_roughly, fused};
@@ -15,6 +15,9 @@ use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 
 /// Passes over the points to polish a basin; the judge's full Newton steps do the rest.
 const PASSES: usize = 3;
+/// Longest period, in cells, of a grid whose exponentials are squared, and most squarings from one to the next.
+pub const LONGEST_PERIOD: usize = 4;
+pub const MOST_OCTAVES: usize = 3;
 /// A relative step this small ends the polishing.
 const POLISHED: f64 = 1e-7;
 
@@ -79,6 +82,12 @@ pub struct Workspace {
     /// e = exp(z u) and u e of one block, times the root of the weight.
     decay: Vec<f64>,
     slope: Vec<f64>,
+    /// exp(z u) of one block, of the last cells.
+    powers: Vec<f64>,
+    /// Sums over one block.
+    sums: Vec<Lane>,
+    /// Σ t², the constants projected out.
+    total: Lane,
     /// Of the constants, scaled to unit columns: factor of the Gram matrix, scales, the solved target.
     factor: Vec<Lane>,
     scale: Vec<Lane>,
@@ -98,8 +107,18 @@ pub struct Workspace {
     /// Basins per lane, and their cells, best first.
     pub found: [usize; LANES],
     cells: [[usize; MOST_BASINS]; LANES],
-    /// Per basin: z, the amplitude, the constants' coordinates.
+    /// Per basin: z, the amplitude, the constants' coordinates; z is NaN where nothing is proposed after all.
     pub solution: Vec<Lane>,
+}
+
+/// When the first and the last cell are proposed beside the basins, although the projected residuals slope away from them:
+/// where the exact objective may slope the other way.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The residual is at most so many times the best.
+    pub plausible: f64,
+    /// The least that a relative residual of one contributes to the root of the residual, over the points of a lane.
+    pub unit: Lane,
 }
 
 /// What a pass over the points at one z per lane gives, the constants projected out.
@@ -114,8 +133,7 @@ struct Pass {
 }
 
 impl Workspace {
-    /// Searches all cells and polishes every basin; `ends`: the first and last cell are proposed too, as they stand, where
-    /// their residual is at most so many times the best.
+    /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand.
     #[inline(always)]
     pub fn search<const SET: u8>(
         &mut self,
@@ -123,18 +141,18 @@ impl Workspace {
         grid: &Grid,
         curves: &[usize],
         aimed: &Aimed,
-        ends: Option<f64>,
+        ends: Option<Ends>,
     ) {
         self.project_constants::<SET>(aimed);
         self.tabulate::<SET>(decay, grid, curves, aimed);
         self.compare::<SET>(aimed);
         for lane in 0..LANES {
-            self.found[lane] = if lane < curves.len() { self.list(lane, ends) } else { 0 };
+            self.found[lane] = if lane < curves.len() { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
         for basin in 0..rounds {
-            self.polish::<SET>(decay, aimed, basin);
+            self.polish::<SET>(decay, aimed, basin, ends.as_ref());
         }
     }
 
@@ -188,16 +206,39 @@ impl Workspace {
         }
         self.decay.resize(BLOCK, 0.0);
         self.slope.resize(BLOCK, 0.0);
+        let (period, octaves) = octaves(&self.z);
+        self.powers.resize(BLOCK * period, 0.0);
+        self.sums.resize(2 + count, [0.0; LANES]);
         for first in (0..aimed.u.len()).step_by(BLOCK) {
             let block = first..aimed.u.len().min(first + BLOCK);
             let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
             for cell in 0..cells {
+                let power = &mut self.powers[cell % period * BLOCK..][..u.len()];
+                if cell >= period && is_multiple(&self.z[cell], &self.z[cell - period], octaves) {
+                    for _ in 0..octaves {
+                        for power in &mut *power {
+                            *power *= *power;
+                        }
+                    }
+                } else {
+                    exponential::<SET>(decay.rate, &self.z[cell], u, power);
+                }
                 let e = &mut self.decay[..u.len()];
-                exponential::<SET>(decay.rate, &self.z[cell], u, root, e);
-                add(&mut self.squares[cell], dot::<SET>(e, e));
-                add(&mut self.products[cell], dot::<SET>(e, target));
-                for (l, constant) in aimed.constants.iter().enumerate() {
-                    add(&mut self.constants[cell * count + l], dot::<SET>(e, &constant[block.clone()]));
+                for ((e, &power), &root) in e.iter_mut().zip(&*power).zip(root) {
+                    *e = power * root;
+                }
+                let e = &*e;
+                self.sums.fill([0.0; LANES]);
+                let column = |k: usize| match k {
+                    0 => e,
+                    1 => target,
+                    _ => &aimed.constants[k - 2][block.clone()],
+                };
+                add_dots::<SET>(e, column, &mut self.sums);
+                add(&mut self.squares[cell], self.sums[0]);
+                add(&mut self.products[cell], self.sums[1]);
+                for (l, &sum) in self.sums[2..].iter().enumerate() {
+                    add(&mut self.constants[cell * count + l], sum);
                 }
             }
         }
@@ -211,6 +252,7 @@ impl Workspace {
         for part in &self.solved {
             total = each!(|i| fused::<SET>(-part[i], part[i], total[i]));
         }
+        self.total = total;
         self.residual.clear();
         for cell in 0..self.z.len() {
             for l in 0..count {
@@ -273,12 +315,14 @@ impl Workspace {
 
     /// Follows every lane's basin of number `basin` to its bottom and appends its solution.
     #[inline(always)]
-    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize) {
+    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize, ends: Option<&Ends>) {
         let count = aimed.constants.len();
         let last = self.z.len() - 1;
         let (mut z, mut low, mut high, mut level) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
         let mut open = [true; LANES];
         let mut corner = [0.0; LANES];
+        // 1 where the first cell is proposed as it stands, −1 where the last one is, 0 at a bottom.
+        let mut inward = [0.0; LANES];
         for i in 0..LANES {
             open[i] = basin < self.found[i];
             let cell = if open[i] { self.cells[i][basin] } else { 0 };
@@ -286,6 +330,11 @@ impl Workspace {
             // A cell that is no bottom was proposed as it stands.
             let bottom = self.bottoms[cell] >> i & 1 == 1;
             let (before, behind) = if bottom { (cell.saturating_sub(1), last.min(cell + 1)) } else { (cell, cell) };
+            inward[i] = match bottom {
+                true => 0.0,
+                false if cell == 0 => 1.0,
+                false => -1.0,
+            };
             (low[i], high[i]) = (self.z[before][i], self.z[behind][i]);
             level[i] = self.residual[cell][i];
             z[i] = corner[i];
@@ -306,16 +355,31 @@ impl Workspace {
                 break;
             }
             let sums = self.pass::<SET>(decay, aimed, &z);
-            // Rounding may lift the bottom of a perfect fit a little.
+            // The parabola's bottom may lie a little higher than its cell; the step from there tells. Rounding may lift the
+            // bottom of a perfect fit a little.
             let astray: [bool; LANES] = std::array::from_fn(|i| {
                 let as_low = sums.residual[i] <= level[i] * (1.0 + 1e-9);
-                open[i] && z[i] != corner[i] && !as_low
+                pass > 0 && open[i] && z[i] != corner[i] && !as_low
             });
             let amplitude = each!(|i| if sums.ee[i] > 0.0 { sums.et[i] / sums.ee[i] } else { 0.0 });
             let tilt = each!(|i| if sums.ee[i] > 0.0 { sums.ed[i] / sums.ee[i] } else { 0.0 });
+            // −½ dP/dz over the amplitude, and the squared length of what a step in z changes, the amplitudes following.
+            let slope = each!(|i| sums.dt[i] - amplitude[i] * sums.ed[i]);
+            let length = each!(|i| sums.dd[i] - tilt[i] * sums.ed[i]);
+            if let Some(ends) = ends {
+                // A relative residual q counts q in the projection and q + 3/2 q² + … in the exact objective's slope; the
+                // difference is at most 2 max|q| times residual times length. Where that cannot turn the slope round, the
+                // descent from an end would only lead to the basin that is proposed anyway.
+                for i in 0..LANES {
+                    let doubt = 4.0 * (sums.residual[i] / ends.unit[i]).powi(2) * length[i];
+                    if open[i] && slope[i] * amplitude[i] * inward[i] > 0.0 && slope[i] * slope[i] > doubt {
+                        (open[i], self.solution[first][i]) = (false, f64::NAN);
+                    }
+                }
+            }
             let step = each!(|i| {
-                let curvature = amplitude[i] * (sums.dd[i] - tilt[i] * sums.ed[i]);
-                let wanted = (sums.dt[i] - amplitude[i] * sums.ed[i]) / curvature;
+                let curvature = amplitude[i] * length[i];
+                let wanted = slope[i] / curvature;
                 // A NaN, of a basis that has lost its influence, fails both comparisons and stays.
                 let reached = z[i] + wanted;
                 let reached = if reached > low[i] { reached } else { low[i] };
@@ -351,38 +415,38 @@ impl Workspace {
     #[inline(always)]
     fn pass<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, z: &Lane) -> Pass {
         let zero = [0.0; LANES];
-        let (mut ee, mut et, mut ed, mut dd, mut dt, mut tt) = (zero, zero, zero, zero, zero, zero);
-        self.along.fill(zero);
-        self.across.fill(zero);
+        // Σ e times, then Σ d times: e (then d), d (then t), t, the constants.
+        let count = aimed.constants.len();
+        self.sums.clear();
+        self.sums.resize(5 + 2 * count, zero);
         for first in (0..aimed.u.len()).step_by(BLOCK) {
             let block = first..aimed.u.len().min(first + BLOCK);
             let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
             let (e, d) = (&mut self.decay[..u.len()], &mut self.slope[..u.len()]);
-            exponential::<SET>(decay.rate, z, u, root, e);
-            for ((d, &u), &e) in d.iter_mut().zip(u).zip(&*e) {
-                *d = decay.rate * u * e;
+            exponential::<SET>(decay.rate, z, u, e);
+            for (((e, d), &u), &root) in e.iter_mut().zip(&mut *d).zip(u).zip(root) {
+                *e *= root;
+                *d = decay.rate * u * *e;
             }
-            add(&mut ee, dot::<SET>(e, e));
-            add(&mut et, dot::<SET>(e, target));
-            add(&mut ed, dot::<SET>(e, d));
-            add(&mut dd, dot::<SET>(d, d));
-            add(&mut dt, dot::<SET>(d, target));
-            add(&mut tt, dot::<SET>(target, target));
-            for (l, constant) in aimed.constants.iter().enumerate() {
-                add(&mut self.along[l], dot::<SET>(e, &constant[block.clone()]));
-                add(&mut self.across[l], dot::<SET>(d, &constant[block.clone()]));
-            }
+            let (e, d) = (&*e, &*d);
+            let column = |k: usize| match k {
+                0 => d,
+                1 => target,
+                _ => &aimed.constants[k - 2][block.clone()],
+            };
+            let (of_e, of_d) = self.sums.split_at_mut(3 + count);
+            add_dots::<SET>(e, |k| if k == 0 { e } else { column(k - 1) }, of_e);
+            add_dots::<SET>(d, column, of_d);
         }
-        for l in 0..self.scale.len() {
-            let scale = self.scale[l];
-            self.along[l] = each!(|i| self.along[l][i] * scale[i]);
-            self.across[l] = each!(|i| self.across[l][i] * scale[i]);
+        let (of_e, of_d) = self.sums.split_at(3 + count);
+        let (mut ee, mut ed, mut et, mut dd, mut dt) = (of_e[0], of_e[1], of_e[2], of_d[0], of_d[1]);
+        for l in 0..count {
+            let (scale, along, across) = (self.scale[l], of_e[3 + l], of_d[2 + l]);
+            self.along[l] = each!(|i| along[i] * scale[i]);
+            self.across[l] = each!(|i| across[i] * scale[i]);
         }
         solve_lower::<SET>(&self.factor, &mut self.along);
         solve_lower::<SET>(&self.factor, &mut self.across);
-        for part in &self.solved {
-            tt = each!(|i| fused::<SET>(-part[i], part[i], tt[i]));
-        }
         let whole = ee;
         (ee, et) = self.project_out::<SET>(ee, et);
         for ((along, across), solved) in self.along.iter().zip(&self.across).zip(&self.solved) {
@@ -390,7 +454,7 @@ impl Workspace {
             dd = each!(|i| fused::<SET>(-across[i], across[i], dd[i]));
             dt = each!(|i| fused::<SET>(-across[i], solved[i], dt[i]));
         }
-        let residual = left_over::<SET>(&tt, &whole, &ee, &et);
+        let residual = left_over::<SET>(&self.total, &whole, &ee, &et);
         ee = each!(|i| if ee[i] > DEPENDENT * whole[i] { ee[i] } else { 0.0 });
         Pass { ee, et, ed, dd, dt, residual }
     }
@@ -409,13 +473,29 @@ fn left_over<const SET: u8>(total: &Lane, whole: &Lane, ee: &Lane, et: &Lane) ->
     })
 }
 
-/// `root exp(rate z u)`, point by point.
+/// How many cells before a cell is the one whose z, doubled so many times, is its own; judged by the first such pair. The grid of an
+/// exponent is laid so (see `pack`): all but the first few exponentials are squares of squares.
 #[inline(always)]
-fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], root: &[f64], e: &mut [f64]) {
+fn octaves(z: &[Lane]) -> (usize, usize) {
+    let periods = (1..=LONGEST_PERIOD).filter(|&period| period < z.len());
+    let mut candidates = periods.flat_map(|period| (1..=MOST_OCTAVES).map(move |octaves| (period, octaves)));
+    candidates.find(|&(period, octaves)| is_multiple(&z[period], &z[0], octaves)).unwrap_or((1, 1))
+}
+
+/// Whether `z` is `other`, doubled so many times, in every lane.
+#[inline(always)]
+fn is_multiple(z: &Lane, other: &Lane, octaves: usize) -> bool {
+    let factor = (1u64 << octaves) as f64;
+    (0..LANES).all(|i| z[i] == factor * other[i])
+}
+
+/// `exp(rate z u)`, point by point.
+#[inline(always)]
+fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], e: &mut [f64]) {
     let rates = repeat(&each!(|i| rate * z[i]));
-    for ((e, u), root) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)).zip(root.chunks(REPEATED)) {
-        for (((e, &u), &root), &rate) in e.iter_mut().zip(u).zip(root).zip(&rates) {
-            *e = exp_roughly::<SET>(rate * u) * root;
+    for (e, u) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)) {
+        for ((e, &u), &rate) in e.iter_mut().zip(u).zip(&rates) {
+            *e = exp_roughly::<SET>(rate * u);
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use super::cpu::Cpu;
 use super::problem::Problem;
-use super::{Backend, Proposals};
+use super::replicates::Replication;
+use super::{Backend, Proposals, Replicated};
 use crate::error::{Error, Result};
 use std::sync::{Arc, OnceLock};
 
@@ -40,5 +41,18 @@ impl Backend for Fallback {
             }
         }
         Cpu.propose(problem)
+    }
+
+    fn replicate(&self, replication: &Replication) -> Result<Option<Replicated>> {
+        if self.is_host() {
+            return Ok(None);
+        }
+        match self.device.replicate(replication) {
+            Err(Error::Device(reason)) => {
+                drop(self.lost.set(reason));
+                Ok(None)
+            }
+            other => other,
+        }
     }
 }

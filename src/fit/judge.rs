@@ -42,6 +42,8 @@ const SQUARED: f64 = 1e-8;
 const DEPENDENT: f64 = 1e-14;
 /// Largest relative change of a searched parameter in one step.
 const LEAP: f64 = 0.7;
+/// A last step that promises to lower the objective by at most this share leaves the statistics as they are.
+const NOTHING: f64 = 1e-12;
 /// Two end points are one basin if their objectives agree to this share and their coordinates to [`SAME_PLACE`].
 const SAME_DEPTH: f64 = 1e-7;
 const SAME_PLACE: f64 = 1e-3;
@@ -108,6 +110,33 @@ impl Verdicts {
         }
     }
 
+    /// Fits that another stage vouches for: parameters of as many curves as `pinned` has entries, and nothing else.
+    pub fn unjudged(parameters: Vec<f64>, pinned: Vec<u64>) -> Verdicts {
+        let (count, p) = (pinned.len(), parameters.len() / pinned.len().max(1));
+        let null = vec![f64::NAN; count];
+        let status = |curve: usize| match (&parameters[curve * p..(curve + 1) * p], pinned[curve]) {
+            (own, _) if own.iter().any(|value| !value.is_finite()) => Status::NonFinite,
+            (_, 0) => Status::Converged,
+            _ => Status::AtBound,
+        };
+        Verdicts {
+            status: (0..count).map(status).collect(),
+            points: vec![0; count],
+            standard_errors: vec![f64::NAN; count * p],
+            covariance: vec![f64::NAN; count * triangle(p)],
+            objective: null.clone(),
+            rmse: null.clone(),
+            r2: null.clone(),
+            aicc: null.clone(),
+            bic: null.clone(),
+            basins: vec![0; count],
+            basin_gap: null.clone(),
+            condition: null,
+            parameters,
+            pinned,
+        }
+    }
+
     /// Takes the fit of a curve with `p` free parameters back.
     pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
         self.status[curve] = status;
@@ -167,6 +196,9 @@ struct End {
     rounding: f64,
     converged: bool,
     pinned: u64,
+    /// What [`describe`] needs of the last point evaluated, where the last step is too small to show in it: objective, Σ r²,
+    /// Σ w (t − mean)², the Gauss–Newton triangle. Else empty.
+    settled: Vec<f64>,
 }
 
 fn judge_curves(
@@ -361,6 +393,8 @@ struct Workspace {
     outside: Vec<f64>,
     /// A column of the Jacobian times one of these weights.
     weighted: Vec<f64>,
+    /// Σ w ψ(r) times every derivative, over one block.
+    pulled: Vec<Lane>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
     /// Predictions and slopes of [`invert_carefully`].
@@ -494,7 +528,7 @@ fn evaluate_generic<const SET: u8>(
 ) {
     let p = problem.model.len();
     let second_order = tape.outputs() > 1 + p;
-    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, .. } = workspace;
+    let Workspace { gathered, scratch, residual, counted, pull, inside, outside, weighted, pulled, .. } = workspace;
     for buffer in [&mut *residual, counted, pull, inside, outside, weighted] {
         buffer.resize(BLOCK, 0.0);
     }
@@ -555,7 +589,6 @@ fn evaluate_generic<const SET: u8>(
                 *weighted = jacobian * curvature;
             }
             add_dots::<SET>(weighted, columns, &mut into.gauss[at(j, 0)..=at(j, j)]);
-            add(&mut into.descent[j], dot::<SET>(jacobian, pull));
             if *loss != LaneLoss::Squares {
                 for ((weighted, &jacobian), &outside) in weighted.iter_mut().zip(jacobian).zip(&*outside) {
                     *weighted = jacobian * outside;
@@ -563,11 +596,16 @@ fn evaluate_generic<const SET: u8>(
                 add_dots::<SET>(weighted, columns, &mut into.robust[at(j, 0)..=at(j, j)]);
             }
         }
-        if second_order {
-            for (slot, &position) in problem.model.programs.curved.iter().enumerate() {
-                let product = dot::<SET>(output(1 + p + slot), pull);
-                add(&mut into.second[position], each!(|i| -product[i]));
-            }
+        // The gradient, then the second derivatives, which the pull weighs alike.
+        let curved: &[usize] = if second_order { &problem.model.programs.curved } else { &[] };
+        pulled.clear();
+        pulled.resize(p + curved.len(), zero);
+        add_dots::<SET>(pull, |k| output(1 + k), pulled);
+        for (descent, &part) in into.descent.iter_mut().zip(&*pulled) {
+            add(descent, part);
+        }
+        for (&position, part) in curved.iter().zip(&pulled[p..]) {
+            add(&mut into.second[position], each!(|i| -part[i]));
         }
     }
 }
@@ -629,6 +667,9 @@ fn descend_generic<const SET: u8>(
         false => Mode::Damped,
     });
     let mut converged = [false; LANES];
+    // Whether the last evaluation says all that there is to say about the end.
+    let mut settled = [false; LANES];
+    let plain = !robust && !problem.robust_errors && problem.symmetries.is_empty();
     let mut failures = [0usize; LANES];
     let mut damping: Lane = [if robust { 1e-1 } else { 1e-3 }; LANES];
     let mut hand_over = [HAND_OVER; LANES];
@@ -764,9 +805,14 @@ fn descend_generic<const SET: u8>(
             trial[j] = each!(|i| if mode[i] == Mode::Done { z[j][i] } else { trial[j][i] });
         }
         // A step this small needs no evaluation: its end is the minimum, and what it changes is below the rounding.
+        let mut gain = [0.0; LANES];
+        for (step, slope) in step.iter().zip(&*slope) {
+            gain = each!(|i| fused::<SET>(0.5 * step[i], slope[i], gain[i]));
+        }
         for i in 0..LANES {
             if mode[i] == Mode::Newton && relative[i] <= STEP_TOLERANCE {
                 converged[i] = true;
+                settled[i] = plain && gain[i] <= NOTHING * here.objective[i];
                 mode[i] = Mode::Done;
                 for j in 0..p {
                     z[j][i] = trial[j][i];
@@ -859,6 +905,7 @@ fn descend_generic<const SET: u8>(
         }
         here.accept(there, &take);
     }
+    let total = if settled.contains(&true) { total_squares::<SET>(&workspace.gathered) } else { [0.0; LANES] };
     for (lane, start) in pack.iter().enumerate() {
         let mut pinned = 0u64;
         for j in 0..p {
@@ -874,6 +921,12 @@ fn descend_generic<const SET: u8>(
             rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
             converged: converged[lane],
             pinned,
+            settled: if settled[lane] {
+                let sums = [here.objective[lane], here.squares[lane], total[lane]];
+                sums.into_iter().chain(here.gauss.iter().map(|entry| entry[lane])).collect()
+            } else {
+                Vec::new()
+            },
         });
     }
     workspace.descent = memory;
@@ -1114,14 +1167,25 @@ fn describe_generic<const SET: u8>(
     let model = problem.model;
     let p = model.len();
     let end = |lane: usize| &pack[lane.min(pack.len() - 1)];
-    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
-    workspace.gathered.gather(problem, &curves);
     let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
-    let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
-    evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
+    let mut total = [0.0; LANES];
+    if pack.iter().any(|end| end.settled.is_empty()) {
+        let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+        workspace.gathered.gather(problem, &curves);
+        let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
+        evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
+        total = total_squares::<SET>(&workspace.gathered);
+    }
+    for lane in 0..LANES {
+        if let [objective, squares, about_mean, gauss @ ..] = &end(lane).settled[..] {
+            (here.objective[lane], here.squares[lane], total[lane]) = (*objective, *squares, *about_mean);
+            for (entry, &known) in here.gauss.iter_mut().zip(gauss) {
+                entry[lane] = known;
+            }
+        }
+    }
     let meat = problem.robust_errors.then(|| gradient_scatter::<SET>(problem, &z, workspace));
-    let total = total_squares::<SET>(&workspace.gathered);
     let explained = weighted_squares::<SET>(problem, &here, &z, workspace);
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
@@ -1131,16 +1195,17 @@ fn describe_generic<const SET: u8>(
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
-    let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-    let (_, mut least) = self::inverse::<SET>(&full, &free);
-    if problem.loss == Loss::Squares {
+    let least = if problem.loss == Loss::Squares {
         for lane in 0..pack.len() {
-            if least[lane] <= SQUARED {
-                least[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
-                sharpness[lane] = least[lane];
+            if sharpness[lane] <= SQUARED {
+                sharpness[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
             }
         }
-    }
+        sharpness
+    } else {
+        let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
+        self::inverse::<SET>(&full, &free).1
+    };
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     let variance = match meat {

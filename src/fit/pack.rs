@@ -4,6 +4,7 @@
 //! without the rows that are left out, the verdict on curves that cannot be fitted, and every curve's box and grid. Knows
 //! no files and no device.
 
+use super::decay;
 use super::model::{Coordinate, Model};
 use super::problem::{Grid, Problem};
 use super::symmetry::{self, Symmetry};
@@ -96,6 +97,8 @@ pub struct Packed<'a> {
 /// Cells of a geometric or uniform axis when one or two parameters are searched: a ratio of 1.6 between exponents, which
 /// found the global optimum of every curve of the learning-curve data base.
 const CELLS: usize = 16;
+/// How far, as a logarithm, the ratio of such an axis may be moved.
+const NEAR_RATIO: f64 = 0.03;
 /// Cells of an axis with both signs.
 const SIGNED_CELLS: usize = 24;
 /// Cells of an axis whose useful stretch moves with another axis.
@@ -574,9 +577,37 @@ fn fixed_axes(model: &Model, controls: &[Control], cells: &[usize]) -> Vec<Optio
         let shared = model.roles[j].subject().is_none();
         let values = if shared { axis_values(&controls[j], model.roles[j].span(Range::NONE), cells) } else { None };
         let coordinate = model.projection.coordinates[j];
+        let own = controls[j].starts.is_empty() && controls[j].grid.is_none();
+        let squared = own && model.programs.decay.is_some() && coordinate == Coordinate::Identity;
+        let values = if squared { values.map(in_octaves) } else { values };
         values.map(|values| values.into_iter().map(|theta| coordinate.encode(theta)).collect())
     };
     model.projection.nonlinear.iter().zip(cells).map(axis).collect()
+}
+
+/// Moves the inner values of a geometric axis a little, so that every one is another of them, doubled once or more: of exponentials all
+/// but the first few are then squares (see `decay`). An axis that is not geometric, or far from such ratios, stays as it is.
+fn in_octaves(values: Vec<f64>) -> Vec<f64> {
+    let [low, .., high] = values[..] else { return values };
+    let last = values.len() - 1;
+    let ratio = (high / low).powf(1.0 / last as f64);
+    let geometric = |(cell, value): (usize, &f64)| (value / (low * ratio.powi(cell as i32)) - 1.0).abs() < 1e-9;
+    if !(low > 0.0 && values.iter().enumerate().all(geometric)) {
+        return values;
+    }
+    for period in 1..=decay::LONGEST_PERIOD {
+        for octaves in 1..=decay::MOST_OCTAVES {
+            let step = (octaves as f64 / period as f64).exp2();
+            let at = |cell: usize| {
+                let first = low * (octaves as f64 * (cell % period) as f64 / period as f64).exp2();
+                first * (octaves as f64 * (cell / period) as f64).exp2()
+            };
+            if (step / ratio).ln().abs() < NEAR_RATIO && at(last - 1) < high {
+                return (0..last).map(at).chain([high]).collect();
+            }
+        }
+    }
+    values
 }
 
 /// The values of one axis, ascending; None where the curve gives the role no range.

@@ -6,7 +6,7 @@
 //! A basis function that depends on one axis is computed once per cell, and so is its scalar product with every other such
 //! function of the same axis: on Chinchilla's 256 points only the product of its two power terms is left per point.
 
-use super::decay::{self, Aimed, Decay};
+use super::decay::{self, Aimed, Decay, Ends};
 use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
@@ -110,7 +110,8 @@ fn search_decay<const SET: u8>(
         target: &target[..stride],
         constants: &columns[..others - 1],
     };
-    let ends = ends_are_tried(model, &problem.grid).then_some(PLAUSIBLE);
+    let unit = least_unit(model.space, gathered, root_weight);
+    let ends = ends_are_tried(model, &problem.grid).then_some(Ends { plausible: PLAUSIBLE, unit });
     memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends);
     for lane in 0..curves.len() {
         for basin in 0..memory.found[lane] {
@@ -168,6 +169,20 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     for (target, &root) in target.iter_mut().zip(&*root_weight) {
         *target *= root;
     }
+}
+
+/// For every lane the smallest size of what a relative residual of one is in a projection in the other space than the model's.
+#[inline(always)]
+fn least_unit(space: Space, gathered: &Gathered, root_weight: &[f64]) -> Lane {
+    let mut least = [f64::INFINITY; LANES];
+    let weights = gathered.weight[..gathered.stride].chunks_exact(LANES);
+    for (w, root) in weights.zip(root_weight[..gathered.stride].chunks_exact(LANES)) {
+        least = each!(|i| {
+            let unit = if space == Space::Log { w[i].sqrt() } else { root[i] };
+            if unit > 0.0 && unit < least[i] { unit } else { least[i] }
+        });
+    }
+    least
 }
 
 /// Computes the columns (basis functions, then the offset) and the scalar products that one axis determines.

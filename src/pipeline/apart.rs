@@ -204,7 +204,7 @@ impl<'a> Line<'a> {
             let fits = std::slice::from_ref(self.fit);
             for (batch, verdict) in batches.iter().zip(&verdict) {
                 let values = self.columns.fill(fits, std::slice::from_ref(verdict), &Beyond::default());
-                self.writer.write(&batch.keys, 1, &values)?;
+                self.writer.write(&batch.keys, 1, values)?;
             }
             Ok::<(), Error>(())
         })?;

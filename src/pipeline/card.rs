@@ -4,7 +4,7 @@
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
 use super::changes::Changes;
-use super::columns::{Columns, Resampling};
+use super::columns::{Columns, Extras, Intervals, Resampling};
 use super::watch::{Tests, Watched};
 use super::work::Work;
 use super::{End, Fit, Request};
@@ -57,6 +57,10 @@ pub struct Tally {
     pub replicates: u64,
     pub replicates_failed: u64,
     pub replicates_pinned: u64,
+    /// How many of them were judged in f64, the others standing as a device left them, and how far those lie apart at most:
+    /// the distance of [`Replicates::apart`].
+    pub replicates_judged: u64,
+    pub replicates_apart: f64,
     /// Fits that could not be resampled, and fits of whose replicates fewer than half could be fitted.
     pub not_resampled: u64,
     pub too_few_replicates: u64,
@@ -121,6 +125,9 @@ impl Tally {
                     self.replicates += u64::from(replicates);
                     self.replicates_failed += u64::from(replicates - fitted);
                     self.replicates_pinned += u64::from(of.pinned[curve]);
+                    self.replicates_judged += u64::from(of.judged[curve]);
+                    // NaN, where all were judged, is not the larger.
+                    self.replicates_apart = self.replicates_apart.max(of.apart[curve]);
                     self.too_few_replicates += u64::from(2 * fitted < replicates);
                 }
             }
@@ -157,6 +164,8 @@ impl Tally {
         self.replicates += later.replicates;
         self.replicates_failed += later.replicates_failed;
         self.replicates_pinned += later.replicates_pinned;
+        self.replicates_judged += later.replicates_judged;
+        self.replicates_apart = self.replicates_apart.max(later.replicates_apart);
         self.not_resampled += later.not_resampled;
         self.too_few_replicates += later.too_few_replicates;
         self.best = later.best.map(|best| self.best.unwrap_or(0) + best).or(self.best);
@@ -189,11 +198,13 @@ impl Tally {
             replicates_pinned,
             not_resampled,
             too_few_replicates,
+            &self.replicates_judged,
             &self.incomparable,
             &self.not_held_out,
         ] {
             encoder.count(*count);
         }
+        encoder.numbers(&[self.replicates_apart]);
         encoder.option(self.best.as_ref(), |encoder, best| encoder.count(*best));
         encoder.option(self.first_bad.as_ref(), |encoder, (key, reason)| {
             encoder.text(key);
@@ -220,11 +231,13 @@ impl Tally {
             &mut tally.replicates_pinned,
             &mut tally.not_resampled,
             &mut tally.too_few_replicates,
+            &mut tally.replicates_judged,
             &mut tally.incomparable,
             &mut tally.not_held_out,
         ] {
             *count = decoder.count()?;
         }
+        tally.replicates_apart = *decoder.numbers()?.first()?;
         tally.best = decoder.option(Decoder::count)?;
         tally.first_bad = decoder.option(|decoder| Some((decoder.text()?, decoder.text()?)))?;
         Some(tally)
@@ -497,6 +510,8 @@ impl Report {
                     "replicates": law.tally.replicates,
                     "not_fitted": law.tally.replicates_failed,
                     "at_bound": law.tally.replicates_pinned,
+                    "judged": law.tally.replicates_judged,
+                    "device_apart_in_standard_deviations": law.tally.replicates_apart,
                     "fits_not_resampled": law.tally.not_resampled,
                     "fits_with_too_few_replicates": law.tally.too_few_replicates,
                 });
@@ -579,6 +594,7 @@ pub(super) fn methods(request: &Request) -> Vec<(String, String)> {
         ("standard_errors", standard_errors(first).to_string()),
         ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
         ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
+        ("intervals", intervals(&request.extras).to_string()),
         ("bootstrap", request.extras.resampling.as_ref().map_or(String::new(), bootstrap)),
         ("seed", seed.map_or(String::new(), |seed| seed.to_string())),
         ("select", request.extras.select.map_or(String::new(), Criterion::name)),
@@ -593,6 +609,16 @@ pub(super) fn methods(request: &Request) -> Vec<(String, String)> {
         ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+/// What the columns `_lo` and `_hi` hold, in words.
+fn intervals(extras: &Extras) -> &'static str {
+    match (extras.level, &extras.resampling, extras.intervals) {
+        (None, ..) => "",
+        (_, Some(_), _) => "percentiles of the replicates",
+        (_, None, Intervals::Plain) => "Student's t: value +- t se",
+        (_, None, Intervals::Log) => "Student's t on the logarithm: value exp(+- t se/|value|)",
+    }
 }
 
 /// What the bootstrap did, in words.

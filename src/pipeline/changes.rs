@@ -98,7 +98,7 @@ pub(super) fn fit_changed(
 }
 
 /// What the fits of `--since` have to have in common with this run: all that changes an answer, but not where it was run.
-const COMMON: [&str; 18] = [
+const COMMON: [&str; 19] = [
     "version",
     "formula",
     "objective",
@@ -109,6 +109,7 @@ const COMMON: [&str; 18] = [
     "standard_errors",
     "covariance",
     "level",
+    "intervals",
     "bootstrap",
     "seed",
     "select",

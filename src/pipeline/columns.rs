@@ -22,6 +22,8 @@ pub struct Extras {
     /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t, or
     /// between percentiles of the bootstrap.
     pub level: Option<f64>,
+    /// Where intervals by Student's t are symmetric.
+    pub intervals: Intervals,
     /// `<parameter>_boot_se` behind the intervals, and at the end `boot_fitted`, the replicates that were fitted, and
     /// `boot_at_bound`, how many of those have a parameter that is held by its box.
     pub resampling: Option<Resampling>,
@@ -31,6 +33,27 @@ pub struct Extras {
     pub watch: bool,
     /// `fingerprint`, the last column: 64 bits that differ where a curve's rows do.
     pub fingerprint: bool,
+}
+
+/// Where intervals by Student's t are symmetric.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Intervals {
+    /// θ ± t·se
+    #[default]
+    Plain,
+    /// θ·exp(±t·se/|θ|), on the logarithm of the parameter: the amplitude of a power law whose exponent is uncertain is
+    /// distributed like a log-normal variable.
+    Log,
+}
+
+impl Intervals {
+    /// The end below (`sign` −1) or above (1) of a parameter, `half` being t·se.
+    fn end(self, value: f64, half: f64, sign: f64) -> f64 {
+        match self {
+            Intervals::Plain => value + sign * half,
+            Intervals::Log => value * (sign * half / value).exp(),
+        }
+    }
 }
 
 /// A bootstrap, and what it needs from outside.
@@ -173,7 +196,7 @@ impl Columns {
         let curves = draws[0].fitted.len();
         let rows = || (0..curves).flat_map(|_| (0..laws).flat_map(|law| (0..replicates).map(move |r| (law, r))));
         let mut values = vec![
-            Values::Text(rows().map(|(law, _)| self.laws[law].clone()).collect()),
+            Values::Word { words: self.laws.clone(), which: rows().map(|(law, _)| law as u16).collect() },
             Values::Count(rows().map(|(_, replicate)| Some(replicate as u32)).collect()),
         ];
         for parameter in &self.parameters {
@@ -207,7 +230,8 @@ impl Columns {
             }
             Values::Number(values)
         };
-        let mut values = vec![Values::Text(rows().map(|(_, law, _)| self.laws[law].clone()).collect())];
+        let which = rows().map(|(_, law, _)| law as u16).collect();
+        let mut values = vec![Values::Word { words: self.laws.clone(), which }];
         for parameter in &self.parameters {
             values.push(Values::Number(parameter.fill(fits, verdicts, |law| &verdicts[law].parameters, |fixed| fixed)));
         }
@@ -239,12 +263,15 @@ impl Columns {
                     .zip(&error)
                     .map(|((curve, law, v), error)| error * quantiles.two_sided(freedom(&fits[law].plan, v, curve)))
                     .collect();
-                for sign in [-1.0, 1.0] {
-                    values.push(Values::Number(centre.iter().zip(&half).map(|(c, h)| c + sign * h).collect()));
-                }
+                let end = |sign: f64| {
+                    let ends = centre.iter().zip(&half).map(|(c, h)| self.extras.intervals.end(*c, *h, sign));
+                    Values::Number(ends.collect())
+                };
+                values.extend([-1.0, 1.0].map(end));
             }
         }
-        values.push(Values::Text(rows().map(|(curve, _, v)| self.word(v.status[curve])).collect()));
+        let which = rows().map(|(curve, _, v)| word(v.status[curve])).collect();
+        values.push(Values::Word { words: self.statuses.clone(), which });
         values.push(Values::Count(rows().map(|(curve, _, v)| Some(v.points[curve])).collect()));
         values.push(number(&|v| &v.objective));
         values.push(number(&|v| &v.rmse));
@@ -283,11 +310,6 @@ impl Columns {
         values
     }
 
-    fn word(&self, status: Status) -> Arc<str> {
-        let position = Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status");
-        self.statuses[position].clone()
-    }
-
     fn pinned(&self, law: usize, bits: u64) -> Vec<Arc<str>> {
         if bits == 0 {
             return Vec::new();
@@ -295,6 +317,11 @@ impl Columns {
         let names = self.free[law].iter().enumerate();
         names.filter(|(j, _)| bits >> j & 1 == 1).map(|(_, name)| name.clone()).collect()
     }
+}
+
+/// The position of a status among all.
+fn word(status: Status) -> u16 {
+    Status::ALL.iter().position(|known| *known == status).expect("ALL lists every status") as u16
 }
 
 /// Degrees of freedom of one fit: points less parameters that are neither fixed nor pinned.

@@ -5,17 +5,16 @@
 //! groups them whatever their order.
 
 use super::Batch;
-use super::index::{AsIs, KeyIndex, NONE};
+use super::index::{KeyIndex, NONE};
 use super::keys::{KeySchema, Keys};
 use super::piece::Piece;
+use super::seen::Seen;
 use crate::curves::CurveBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
-use std::collections::HashSet;
-use std::hash::BuildHasherDefault;
 
-/// A batch ends with the curve that brings it to so many rows: 2 MiB per column.
-const ROWS: usize = 256 * 1024;
+/// A batch ends with the curve that brings it to so many rows: its columns, 512 KiB each, stay near the core that fits them.
+const ROWS: usize = 64 * 1024;
 /// Or to so many curves: a batch of short curves gives the fit enough to share among cores.
 const CURVES: usize = 16 * 1024;
 
@@ -42,7 +41,7 @@ pub(super) struct Stream {
     schema: KeySchema,
     identity: Identity,
     /// Hashes of all keys so far.
-    seen: HashSet<u64, BuildHasherDefault<AsIs>>,
+    seen: Seen,
     /// Curves in batches that were handed out.
     before: u64,
     /// Of the batch under construction: the first row of every curve, how many rows, the keys, the columns.
@@ -57,7 +56,7 @@ impl Stream {
         Stream {
             schema: schema.clone(),
             identity,
-            seen: HashSet::default(),
+            seen: Seen::default(),
             before: 0,
             starts: Vec::new(),
             rows: 0,

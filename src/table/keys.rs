@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, make_comparator};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{SortOptions, cast, take};
-use arrow::datatypes::{ArrowNativeType, DataType, Float16Type, Float32Type, Float64Type, i256};
+use arrow::datatypes::{ArrowNativeType, DataType, Float16Type, Float32Type, Float64Type, Int32Type, i256};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -314,13 +314,24 @@ fn mark_changes(column: &ArrayRef, changed: &mut [bool]) -> std::result::Result<
             if !moved.contains(&true) {
                 return Ok(());
             }
-            let indices = dictionary.normalized_keys();
             let compare = make_comparator(values, values, SortOptions::default())?;
             let nulls = column.nulls();
-            for row in (1..changed.len()).filter(|&row| moved[row]) {
-                let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
-                let differ = valid(row - 1) != valid(row) || compare(indices[row - 1], indices[row]).is_ne();
-                changed[row] |= differ;
+            let mut settle = |index: &dyn Fn(usize) -> usize| {
+                for row in (1..changed.len()).filter(|&row| moved[row]) {
+                    let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
+                    changed[row] |= match (valid(row - 1), valid(row)) {
+                        (true, true) => compare(index(row - 1), index(row)).is_ne(),
+                        (before, this) => before != this,
+                    };
+                }
+            };
+            // As the decoder makes them; of others all indices are widened first.
+            match dictionary.keys().as_primitive_opt::<Int32Type>() {
+                Some(indices) => settle(&|row| indices.value(row) as usize),
+                None => {
+                    let indices = dictionary.normalized_keys();
+                    settle(&|row| indices[row]);
+                }
             }
         }
         other if other.primitive_width().is_some() => mark_by_bits(column, changed),

@@ -23,6 +23,7 @@ mod past;
 mod piece;
 mod read;
 pub mod rows;
+mod seen;
 mod source;
 mod spill;
 mod spool;

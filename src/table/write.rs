@@ -1,6 +1,6 @@
 //! Results to a table: key columns first, then one column per result, one row per curve and law.
 //!
-//! In: batches of keys and values in output order. Out: Parquet (zstd), or CSV or Arrow IPC where the name says so, or
+//! In: batches of keys and values in output order. Out: Parquet (text with zstd, numbers as they are), or CSV or Arrow IPC where the name says so, or
 //! CSV on standard output for `-`. The file is written under a temporary name beside its place and renamed when it is
 //! complete; dropping the writer removes it. Knows no laws and no fits.
 //!
@@ -26,6 +26,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ use tempfile::NamedTempFile;
 
 /// Rows of a row group, which a reader can take in parallel with others: some ten megabytes.
 const ROWS_OF_A_GROUP: usize = 128 * 1024;
+/// Bytes of a dictionary of text: some thousand keys.
+const DICTIONARY: usize = 64 * 1024;
 
 /// The type of a result column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub enum OutputKind {
 pub enum Values {
     /// Strings, never null.
     Text(Vec<Arc<str>>),
+    /// Strings, never null: of every row the position of its own among a few words.
+    Word { words: Vec<Arc<str>>, which: Vec<u16> },
     /// NaN is written as null.
     Number(Vec<f64>),
     /// `None` is null.
@@ -76,7 +81,7 @@ pub enum Values {
 impl Values {
     fn kind(&self) -> OutputKind {
         match self {
-            Values::Text(_) => OutputKind::Text,
+            Values::Text(_) | Values::Word { .. } => OutputKind::Text,
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
             Values::Fingerprint(_) => OutputKind::Fingerprint,
@@ -86,16 +91,19 @@ impl Values {
         }
     }
 
-    fn to_array(&self) -> ArrayRef {
+    fn into_array(self) -> ArrayRef {
         match self {
             Values::Text(texts) => Arc::new(StringArray::from_iter_values(texts)),
+            Values::Word { words, which } => {
+                Arc::new(StringArray::from_iter_values(which.iter().map(|&word| &words[usize::from(word)])))
+            }
             Values::Number(numbers) => {
                 let known = BooleanBuffer::collect_bool(numbers.len(), |row| !numbers[row].is_nan());
-                Arc::new(Float64Array::new(numbers.clone().into(), Some(NullBuffer::new(known))))
+                Arc::new(Float64Array::new(numbers.into(), Some(NullBuffer::new(known))))
             }
-            Values::Count(counts) => Arc::new(UInt32Array::from(counts.clone())),
-            Values::Fingerprint(prints) => Arc::new(UInt64Array::from(prints.clone())),
-            Values::Flag(flags) => Arc::new(BooleanArray::from(flags.clone())),
+            Values::Count(counts) => Arc::new(UInt32Array::from(counts)),
+            Values::Fingerprint(prints) => Arc::new(UInt64Array::from(prints)),
+            Values::Flag(flags) => Arc::new(BooleanArray::from(flags)),
             Values::TextList(lists) => {
                 let mut builder = ListBuilder::new(StringBuilder::new());
                 for list in lists {
@@ -107,7 +115,7 @@ impl Values {
             Values::NumberList(lists) => {
                 let mut builder = ListBuilder::new(Float64Builder::new());
                 for list in lists {
-                    builder.values().append_slice(list);
+                    builder.values().append_slice(&list);
                     builder.append(!list.is_empty());
                 }
                 Arc::new(builder.finish())
@@ -267,7 +275,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Output`]: a full disk, for example.
-    pub fn write(&mut self, keys: &Keys, laws: usize, values: &[Values]) -> Result<()> {
+    pub fn write<'a>(&mut self, keys: &Keys, laws: usize, values: impl Into<Cow<'a, [Values]>>) -> Result<()> {
         let block = self.layout.rows(keys, laws, values)?;
         self.append(&block)
     }
@@ -398,7 +406,7 @@ impl Block {
         let schema = self.0.schema();
         let at = schema.index_of(column).expect("a column of this table");
         let mut columns = self.0.columns().to_vec();
-        columns[at] = Values::Number(numbers).to_array();
+        columns[at] = Values::Number(numbers).into_array();
         Block::new(&schema, columns).expect("as many numbers as rows, in a column of numbers")
     }
 
@@ -460,10 +468,11 @@ impl Layout {
     ///
     /// # Panics
     /// Where `values` has other columns, types or lengths than were announced.
-    pub fn rows(&self, keys: &Keys, laws: usize, values: &[Values]) -> Result<Block> {
+    pub fn rows<'a>(&self, keys: &Keys, laws: usize, values: impl Into<Cow<'a, [Values]>>) -> Result<Block> {
+        let values: Cow<[Values]> = values.into();
         assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
         let mut columns = self.keys(keys, laws)?;
-        columns.extend(values.iter().map(Values::to_array));
+        columns.extend(values.into_owned().into_iter().map(Values::into_array));
         let rows = keys.len() * laws;
         assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
         Block::new(&self.schema, columns).map_err(|error| self.failed(&error))
@@ -549,12 +558,17 @@ fn properties(layout: &Layout) -> WriterProperties {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         // A row group is kept in memory, encoded, until it is complete.
         .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
+        // Keys hardly ever repeat, unless they are few; a dictionary that grows on is given up in the end.
+        .set_dictionary_page_size_limit(DICTIONARY)
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (field, kind) in layout.schema.fields()[layout.keys..].iter().zip(layout.kinds.iter()) {
         if matches!(kind, OutputKind::Number | OutputKind::Fingerprint) {
-            // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up.
-            properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![field.name().clone()]), false);
+            // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up. Nor can they be
+            // compressed: zstd takes a twelfth off them, for more time than all else about them takes.
+            let path = ColumnPath::new(vec![field.name().clone()]);
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
         }
     }
     properties.build()
@@ -598,7 +612,7 @@ fn joined(list: &ArrayRef) -> String {
 }
 
 /// A CSV field, in quotes where it needs them.
-fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+fn quoted(text: &str) -> Cow<'_, str> {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()
     } else {
