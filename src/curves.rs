@@ -28,6 +28,18 @@ impl CurveBatch {
         CurveBatch { offsets: offsets.collect(), columns: columns.collect() }
     }
 
+    /// The curves at `curves`, in that order.
+    pub fn take(&self, curves: &[u32]) -> CurveBatch {
+        let ranges = || curves.iter().map(|&curve| self.offsets[curve as usize]..self.offsets[curve as usize + 1]);
+        let mut offsets = vec![0];
+        offsets.extend(ranges().scan(0, |end, range| {
+            *end += range.len();
+            Some(*end)
+        }));
+        let column = |column: &Vec<f64>| ranges().flat_map(|range| column[range].iter().copied()).collect();
+        CurveBatch { offsets, columns: self.columns.iter().map(column).collect() }
+    }
+
     /// How many rows there are in all curves together.
     pub fn rows(&self) -> usize {
         self.offsets[self.len()]

@@ -55,7 +55,10 @@
 //!     fits: vec![Fit { plan: plan.into(), spelling: None, device: Device::cpu() }],
 //!     extras: Default::default(),
 //!     out: fits.to_str().expect("a path").to_string(),
+//!     parts: None,
 //!     verify: 0,
+//!     memory: None,
+//!     rerun: Default::default(),
 //!     threads: 2,
 //!     interrupted: Default::default(),
 //! };
@@ -69,9 +72,11 @@
 //! # Ok::<(), sweepfit::Error>(())
 //! ```
 
+pub mod bytes;
 pub mod curves;
 pub mod error;
 pub mod evaluate;
+pub mod fingerprint;
 pub mod fit;
 pub mod formula;
 pub mod generate;

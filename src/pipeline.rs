@@ -7,16 +7,28 @@
 
 pub mod apart;
 mod card;
+mod changes;
 mod columns;
+mod identity;
+mod ledger;
+mod lock;
+mod watch;
+mod work;
 
 pub use card::{LawReport, Report, Stages, Tally};
+pub use changes::Changes;
 pub use columns::{Extras, Intervals, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
+pub use ledger::Ledger;
+pub use watch::{Broken, Watch, Watched};
 
 use columns::{Beyond, Columns};
+use lock::Lock;
+use work::{Layouts, Work};
 
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
+use crate::fingerprint;
 use crate::fit::above;
 use crate::fit::cpu::Cpu;
 use crate::fit::judge::{Verdicts, judge};
@@ -28,13 +40,17 @@ use crate::law::Law;
 use crate::law::catalogue::CATALOGUE;
 use crate::statistics::bootstrap::{Replicates, resample};
 use crate::statistics::selection::{Contestant, Criterion, Score, criterion_scores, divide, holdout_scores, rank};
-use crate::table::{self, Batch, Counts, KeySchema, Keys, ReadOptions, Reader, Selection, Source, Values, Writer};
+use crate::table::{
+    self, Batch, Block, Care, Counts, KeySchema, Keys, Layout, Memory, Parting, PartsWriter, Past, ReadOptions, Reader,
+    Selection, Source, Spool, Writer,
+};
 use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -52,12 +68,29 @@ pub struct Request {
     pub extras: Extras,
     /// A path, or `-` for CSV on standard output.
     pub out: String,
+    /// Where `out` is to be a folder of parts: how they are made.
+    pub parts: Option<Parting>,
     /// How many random curves are fitted again by brute force, for every law.
     pub verify: usize,
+    /// What rows may take that do not lie together; none: as much as they need.
+    pub memory: Option<Memory>,
+    /// How the run stands to those before it.
+    pub rerun: Rerun,
     /// Threads that fit, and as many that decode; the result does not depend on it.
     pub threads: usize,
     /// Set from outside, ends the run with [`Error::Interrupted`] within a fraction of a second.
     pub interrupted: Arc<AtomicBool>,
+}
+
+/// How a run stands to those before it.
+#[derive(Debug, Clone, Default)]
+pub struct Rerun {
+    /// Keep a [`Ledger`] of finished work beside the output, and go on behind the one that an earlier run left there.
+    pub resume: bool,
+    /// The fits of an earlier run: curves whose rows are what they were are carried over, the others are fitted.
+    pub since: Option<Source>,
+    /// Test the new points of curves that had a fit then against that fit.
+    pub watch: Option<Watch>,
 }
 
 /// Parameters of replicates in memory at a time, for each batch in flight: 8 MiB.
@@ -69,6 +102,11 @@ impl Request {
         let Some(resampling) = &self.extras.resampling else { return usize::MAX };
         let parameters: usize = self.fits.iter().map(|fit| fit.plan.model.len()).sum();
         (DRAWS / (parameters * resampling.bootstrap.replicates as usize)).max(1)
+    }
+
+    /// Where the parameters of every replicate are written, where that is asked for.
+    fn draws(&self) -> Option<&str> {
+        self.extras.resampling.as_ref().and_then(|resampling| resampling.draws.as_deref())
     }
 
     /// The laws as a tournament sees them.
@@ -198,30 +236,70 @@ pub struct Run {
     columns: Arc<Columns>,
     reader: Reader,
     writers: Writers,
+    ledger: Option<Ledger>,
+    past: Option<Arc<Past>>,
+    /// Held until the end: no other run may write these outputs.
+    _locks: Vec<Lock>,
 }
 
 /// The table of fits, and that of draws where it is asked for.
 struct Writers {
-    fits: Writer,
+    fits: Fits,
     draws: Option<Writer>,
+}
+
+/// The table of fits in one file or in parts.
+enum Fits {
+    Whole(Writer),
+    Parts(Box<PartsWriter>),
+}
+
+impl Fits {
+    fn layout(&self) -> &Layout {
+        match self {
+            Fits::Whole(writer) => writer.layout(),
+            Fits::Parts(writer) => writer.layout(),
+        }
+    }
+
+    fn append(&mut self, block: &Block) -> Result<()> {
+        match self {
+            Fits::Whole(writer) => writer.append(block),
+            Fits::Parts(writer) => writer.append(block),
+        }
+    }
+
+    fn finish(self, metadata: &[(String, String)]) -> Result<()> {
+        match self {
+            Fits::Whole(writer) => writer.finish(metadata),
+            Fits::Parts(writer) => writer.finish(metadata),
+        }
+    }
 }
 
 impl Writers {
     fn create(request: &Request, columns: &Columns, keys: &KeySchema) -> Result<Writers> {
-        let draws = request.extras.resampling.as_ref().and_then(|resampling| resampling.draws.as_deref());
-        Ok(Writers {
-            fits: Writer::create(&request.out, keys, columns.announced())?,
-            draws: draws.map(|path| Writer::create(path, keys, &columns.announced_draws())).transpose()?,
-        })
+        let care = Care { alone: true, durable: request.rerun.resume };
+        let create = |path: &str, columns: &[_]| Writer::create_with(path, keys, columns, care);
+        let columns_of_fits = columns.announced();
+        let fits = match &request.parts {
+            None => Fits::Whole(create(&request.out, columns_of_fits)?),
+            Some(parting) => {
+                Fits::Parts(Box::new(PartsWriter::create(&request.out, parting, keys, columns_of_fits, care)?))
+            }
+        };
+        Ok(Writers { fits, draws: request.draws().map(|path| create(path, &columns.announced_draws())).transpose()? })
     }
 
-    fn write(&mut self, request: &Request, fitted: &mut Fitted) -> Result<()> {
-        self.fits.write(&fitted.keys, request.fits.len(), std::mem::take(&mut fitted.values))?;
-        if let (Some(draws), Some(resampling)) = (&mut self.draws, &request.extras.resampling) {
-            let rows = request.fits.len() * resampling.bootstrap.replicates as usize;
-            draws.write(&fitted.keys, rows, std::mem::take(&mut fitted.draws))?;
+    fn layouts(&self) -> Layouts {
+        Layouts { fits: self.fits.layout().clone(), draws: self.draws.as_ref().map(|draws| draws.layout().clone()) }
+    }
+
+    fn append(&mut self, work: &Work) -> Result<()> {
+        if let (Some(draws), Some(block)) = (&mut self.draws, &work.draws) {
+            draws.append(block)?;
         }
-        Ok(())
+        self.fits.append(&work.fits)
     }
 
     fn finish(self, metadata: &[(String, String)]) -> Result<()> {
@@ -237,15 +315,37 @@ impl Run {
     ///
     /// # Errors
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
-    /// be written.
+    /// be written, that another run is writing, or whose ledger is another run's.
     pub fn open(request: Request) -> Result<Run> {
         let columns = Columns::new(&request.fits, &request.extras);
-        let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
+        let outputs = std::iter::once(request.out.as_str()).chain(request.draws());
+        let locks: Vec<Option<Lock>> = outputs.map(Lock::take).collect::<Result<_>>()?;
+        let ledger = match request.rerun.resume {
+            true if locks[0].is_none() => {
+                return Err(Error::Usage(format!(
+                    "--resume keeps a ledger beside the output, and {} is no file: name one with -o",
+                    request.out
+                )));
+            }
+            true => Some(Ledger::open(Path::new(&request.out), &identity::of(&request)?)?),
+            false => None,
+        };
+        let options = ReadOptions {
+            threads: request.threads,
+            interrupted: request.interrupted.clone(),
+            memory: request.memory.clone(),
+            scattered: ledger.as_ref().and_then(|ledger| ledger.scattered().map(String::from)),
+        };
         let cluster = request.extras.resampling.iter().flat_map(|resampling| resampling.cluster.clone());
         let labels: Vec<String> = cluster.collect();
         let reader = table::read_with_labels(&request.source, &request.selection, &labels, &options)?;
         let writers = Writers::create(&request, &columns, reader.key_schema())?;
-        Ok(Run { request: Arc::new(request), columns: Arc::new(columns), reader, writers })
+        let past = match &request.rerun.since {
+            Some(since) => Some(Arc::new(open_past(&request, since, reader.key_schema(), &writers)?)),
+            None => None,
+        };
+        let (request, columns) = (Arc::new(request), Arc::new(columns));
+        Ok(Run { request, columns, reader, writers, ledger, past, _locks: locks.into_iter().flatten().collect() })
     }
 
     /// Reads, fits and writes; `watch` hears of every batch written.
@@ -254,28 +354,80 @@ impl Run {
     /// As [`run`].
     pub fn finish(self, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
         let start = Instant::now();
-        let Run { request, columns, reader, mut writers } = self;
+        let Run { request, columns, reader, mut writers, mut ledger, past, _locks } = self;
         let schema = reader.key_schema().clone();
+        let layouts = writers.layouts();
         let mut report = Report::new(&request, &columns);
-        let mut line = Line::start(reader, &request, &columns)?;
+        // What is watched is adjusted at the end: until then the rows wait.
+        let folder = lock::folder_of(Path::new(&request.out));
+        let new_spool = || request.rerun.watch.as_ref().map(|_| Spool::create(&folder, &layouts.fits)).transpose();
+        let mut spool = new_spool()?;
+        // Batches since the input began, and how many of them are in the ledger.
+        let (mut batches, mut known) = (0, ledger.as_ref().map_or(0, Ledger::batches));
+        let at =
+            At { request: request.clone(), columns: columns.clone(), layouts: layouts.clone(), past: past.clone() };
+        let mut line = Line::start(reader, at, known as u64)?;
         loop {
             match line.next()? {
-                Event::Fitted(mut fitted) => {
+                Event::Fitted(fitted) => {
+                    let Fitted { keys, content, work, counts, _token, .. } = *fitted;
                     let started = Instant::now();
-                    writers.write(&request, &mut fitted)?;
-                    report.take(&mut fitted);
+                    let work = match (work, &mut ledger) {
+                        (Some(work), None) => work,
+                        (Some(work), Some(ledger)) => {
+                            ledger.keep(&work.encode(content, &layouts)?)?;
+                            work
+                        }
+                        (None, Some(ledger)) => {
+                            let work = Work::decode(&ledger.read(batches)?, content, &keys, &layouts)?;
+                            work.ok_or_else(|| ledger.foreign(batches))?
+                        }
+                        (None, None) => unreachable!("only batches in a ledger come without their work"),
+                    };
+                    batches += 1;
+                    match &mut spool {
+                        Some(spool) => spool.push(&work.fits)?,
+                        None => writers.append(&work)?,
+                    }
+                    report.take(keys.len(), work);
                     report.stages.write += started.elapsed();
-                    watch(Progress { rows_read: fitted.counts.rows_read, curves: report.curves });
+                    if batches == known {
+                        report.taken_over = report.curves;
+                    }
+                    watch(Progress { rows_read: counts.rows_read, curves: report.curves });
                 }
-                Event::Restarted => {
+                Event::Restarted(note) => {
+                    if let Some(ledger) = &mut ledger {
+                        ledger.restart(&note)?;
+                    }
+                    spool = new_spool()?;
+                    (batches, known) = (0, 0);
+                    // The old ones go first: they have the names of the new ones.
+                    drop(writers);
                     writers = Writers::create(&request, &columns, &schema)?;
                     report = Report::new(&request, &columns);
                 }
                 Event::End(end) => {
                     report.end(end);
+                    if let Some(past) = &past {
+                        report.vanished = past.vanished()?;
+                    }
                     report.verifications = verified(&request, &report.sample)?;
                     let started = Instant::now();
+                    if let (Some(spool), Some(watch)) = (spool.take(), &request.rerun.watch) {
+                        let law = &request.fits[watch.law].law().name;
+                        let watched = Watched::of(watch, law, std::mem::take(&mut report.tested));
+                        let mut row = 0;
+                        spool.replay(|block| {
+                            let first = row;
+                            row += block.rows() as u64;
+                            writers.fits.append(&watched.adjust(&block, first))
+                        })?;
+                        report.watched = Some(watched);
+                    }
                     writers.finish(&report.metadata())?;
+                    // The output is complete: what led to it has served.
+                    ledger.map_or(Ok(()), Ledger::remove)?;
                     report.stages.write += started.elapsed();
                     report.seconds = start.elapsed().as_secs_f64();
                     return Ok(report);
@@ -289,16 +441,12 @@ impl Run {
 struct Fitted {
     index: u64,
     keys: Keys,
-    values: Vec<Values>,
-    /// The rows of the table of draws; empty where there is none.
-    draws: Vec<Values>,
-    /// One per law.
-    tallies: Vec<Tally>,
-    /// Curves of the batch that may be verified at the end.
-    sample: Sample,
+    /// The fingerprint of its curves, where a ledger is kept.
+    content: u64,
+    /// None where the ledger holds it.
+    work: Option<Work>,
     /// What the reader had read when it handed the batch over.
     counts: Counts,
-    stages: Stages,
     /// Given back when the batch has been written or thrown away.
     _token: Token,
 }
@@ -314,16 +462,16 @@ struct End {
 /// What comes off the line, in input order.
 enum Event {
     Fitted(Box<Fitted>),
-    /// All batches so far are void.
-    Restarted,
+    /// All batches so far are void; why, for the user.
+    Restarted(String),
     End(End),
 }
 
 /// What the threads say, in any order.
 enum Message {
     Fitted(Box<Fitted>),
-    /// Batches before this index are void.
-    Restarted(u64),
+    /// Batches before this index are void; why, for the user.
+    Restarted(u64, String),
     /// How many batches there were.
     End(u64, End),
     Failed(Error),
@@ -354,7 +502,9 @@ struct Line {
 }
 
 impl Line {
-    fn start(reader: Reader, request: &Arc<Request>, columns: &Arc<Columns>) -> Result<Line> {
+    /// The first `known` batches are in the ledger.
+    fn start(reader: Reader, at: At, known: u64) -> Result<Line> {
+        let request = at.request.clone();
         let on_cpu = request.fits.iter().all(|fit| fit.device.name == "cpu");
         let threads = request.threads.max(1) + if on_cpu { 0 } else { WAITING_THREADS };
         let no_thread = |error: &dyn std::fmt::Display| {
@@ -366,8 +516,8 @@ impl Line {
         let abandoned = Arc::new(AtomicBool::new(false));
         let feeder = Feeder {
             pool,
-            request: request.clone(),
-            columns: columns.clone(),
+            at,
+            known,
             messages: sender,
             tokens: bounded((threads + SPARE_BATCHES).min(MOST_BATCHES)),
             abandoned: abandoned.clone(),
@@ -393,10 +543,10 @@ impl Line {
             match self.messages.recv_timeout(GLANCE) {
                 Ok(Message::Fitted(fitted)) if fitted.index < self.next => {}
                 Ok(Message::Fitted(fitted)) => drop(self.early.insert(fitted.index, fitted)),
-                Ok(Message::Restarted(first)) => {
+                Ok(Message::Restarted(first, note)) => {
                     self.next = first;
                     self.early = self.early.split_off(&first);
-                    return Ok(Event::Restarted);
+                    return Ok(Event::Restarted(note));
                 }
                 Ok(Message::End(batches, end)) => self.end = Some((batches, end)),
                 Ok(Message::Failed(error)) => return Err(error),
@@ -415,11 +565,41 @@ impl Drop for Line {
     }
 }
 
+/// All that the work on a batch needs to know.
+#[derive(Clone)]
+struct At {
+    request: Arc<Request>,
+    columns: Arc<Columns>,
+    layouts: Layouts,
+    past: Option<Arc<Past>>,
+}
+
+impl At {
+    /// The work on a batch, whose first curve has index `first` in the run.
+    fn work(&self, first: u64, batch: &Batch) -> Result<Work> {
+        let At { request, columns, layouts, past } = self;
+        match past {
+            Some(past) => changes::fit_changed(request, columns, layouts, past, first, batch),
+            None => {
+                let indices: Vec<u64> = (first..).take(batch.curves.len()).collect();
+                fit(request, columns, layouts, &indices, batch)
+            }
+        }
+    }
+
+    /// What is left to do where a ledger holds the work.
+    fn known(&self, first: u64, batch: &Batch) -> Result<Option<Work>> {
+        self.past.as_ref().map_or(Ok(()), |past| changes::mark(past, first, batch))?;
+        Ok(None)
+    }
+}
+
 /// The reading thread: takes batches in and spawns their fits.
 struct Feeder {
     pool: ThreadPool,
-    request: Arc<Request>,
-    columns: Arc<Columns>,
+    at: At,
+    /// How many of the first batches are in the ledger.
+    known: u64,
     messages: Sender<Message>,
     /// Holds an entry for every batch in flight, and so bounds their number.
     tokens: (Sender<()>, Receiver<()>),
@@ -442,6 +622,7 @@ impl Feeder {
 
     fn read(&self, mut reader: Reader) -> Result<Message> {
         let mut index = 0;
+        let mut known = self.known;
         // How many curves went before, in the input as it is read now.
         let mut curves = 0;
         let mut read = Duration::ZERO;
@@ -458,14 +639,15 @@ impl Feeder {
                     return Ok(Message::End(index, end));
                 }
                 Some(table::Event::Restarted) => {
-                    curves = 0;
-                    self.say(Message::Restarted(index));
+                    (curves, known) = (0, 0);
+                    let note = reader.notes().last().cloned().unwrap_or_default();
+                    self.say(Message::Restarted(index, note));
                 }
                 Some(table::Event::Batch(batch)) => {
-                    for part in batch.split(self.request.curves_at_once()) {
+                    for part in batch.split(self.at.request.curves_at_once()) {
                         let first = curves;
                         curves += part.curves.len() as u64;
-                        self.spawn(index, first, part, reader.counts());
+                        self.spawn(index, first, part, reader.counts(), index < known);
                         index += 1;
                     }
                 }
@@ -473,32 +655,28 @@ impl Feeder {
         }
     }
 
-    /// Waits until a batch may start, and starts it.
-    fn spawn(&self, index: u64, first: u64, batch: Batch, counts: Counts) {
+    /// Waits until a batch may start, and starts it; what is `known` needs no fit.
+    fn spawn(&self, index: u64, first: u64, batch: Batch, counts: Counts, known: bool) {
         self.tokens.0.send(()).expect("this thread holds the receiver, too");
         let token = Token(self.tokens.1.clone());
-        let (request, columns) = (self.request.clone(), self.columns.clone());
+        let at = self.at.clone();
         let (messages, abandoned) = (self.messages.clone(), self.abandoned.clone());
         self.pool.spawn(move || {
             if abandoned.load(Ordering::Relaxed) {
                 return;
             }
-            let message = match catch_unwind(AssertUnwindSafe(|| fit(&request, &columns, first, &batch))) {
-                Ok(Ok(Fits { values, draws, tallies, sample, stages })) => Message::Fitted(Box::new(Fitted {
-                    index,
-                    keys: batch.keys,
-                    values,
-                    draws,
-                    tallies,
-                    sample,
-                    counts,
-                    stages,
-                    _token: token,
-                })),
+            let work = || {
+                let content = if at.request.rerun.resume { fingerprint::of_batch(&batch.curves) } else { 0 };
+                Ok((content, if known { at.known(first, &batch)? } else { Some(at.work(first, &batch)?) }))
+            };
+            let message = match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(Ok((content, work))) => {
+                    Message::Fitted(Box::new(Fitted { index, keys: batch.keys, content, work, counts, _token: token }))
+                }
                 Ok(Err(error)) => Message::Failed(error),
                 Err(payload) => Message::Panicked(payload),
             };
-            drop(request);
+            drop(at);
             // Nobody listens after an interruption.
             let _ = messages.send(message);
         });
@@ -508,15 +686,6 @@ impl Feeder {
         // Nobody listens after an interruption.
         let _ = self.messages.send(message);
     }
-}
-
-/// What comes of one batch.
-struct Fits {
-    values: Vec<Values>,
-    draws: Vec<Values>,
-    tallies: Vec<Tally>,
-    sample: Sample,
-    stages: Stages,
 }
 
 /// What was searched: laws of one family share it.
@@ -530,8 +699,22 @@ struct Searched<'a> {
     held_out: Vec<Score>,
 }
 
-/// Pack, search, judge and resample: every law on one batch, whose first curve has index `first` in the run.
-fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Result<Fits> {
+/// The fits of an earlier run, which have to be those of this job.
+fn open_past(request: &Request, since: &Source, keys: &KeySchema, writers: &Writers) -> Result<Past> {
+    if request.draws().is_some() {
+        return Err(Error::Usage(
+            "--draws cannot be written with --since: a table of fits does not hold the replicates of the curves that are \
+             carried over; leave one of them out"
+                .into(),
+        ));
+    }
+    changes::refuse_another_job(since, &card::methods(request))?;
+    let laws: Vec<String> = request.fits.iter().map(|fit| fit.law().name.clone()).collect();
+    Past::open(since, keys, writers.fits.layout(), &laws)
+}
+
+/// Pack, search, judge and resample: every law on one batch, whose curves have these `indices` in the run.
+fn fit(request: &Request, columns: &Columns, layouts: &Layouts, indices: &[u64], batch: &Batch) -> Result<Work> {
     let mut stages = Stages::default();
     let held_out = holdout(request, batch);
     let mut searches = Vec::with_capacity(request.fits.len());
@@ -545,7 +728,7 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
         let at = match known {
             Some(at) => at,
             None => {
-                searched.push(search_and_judge(request, plan, first, batch, held_out.as_ref(), &mut stages)?);
+                searched.push(search_and_judge(request, plan, indices, batch, held_out.as_ref(), &mut stages)?);
                 searched.len() - 1
             }
         };
@@ -581,25 +764,30 @@ fn fit(request: &Request, columns: &Columns, first: u64, batch: &Batch) -> Resul
         beyond.ranking = Some(ranking);
     }
     let started = Instant::now();
-    let values = columns.fill(&request.fits, &verdicts, &beyond);
-    let draws = match &request.extras.resampling {
-        Some(Resampling { bootstrap, draws: Some(_), .. }) => {
-            columns.fill_draws(&request.fits, &beyond.replicates, bootstrap.replicates as usize)
+    let laws = request.fits.len();
+    beyond.fingerprints = request.extras.fingerprint.then(|| fingerprint::of_curves(&batch.curves));
+    let fits = layouts.fits.rows(&batch.keys, laws, columns.fill(&request.fits, &verdicts, &beyond))?;
+    let draws = match (&request.extras.resampling, &layouts.draws) {
+        (Some(Resampling { bootstrap, .. }), Some(layout)) => {
+            let replicates = bootstrap.replicates as usize;
+            let values = columns.fill_draws(&request.fits, &beyond.replicates, replicates);
+            Some(layout.rows(&batch.keys, laws * replicates, values)?)
         }
-        _ => Vec::new(),
+        _ => None,
     };
     stages.write += started.elapsed();
     let pairs: Vec<_> =
         verdicts.iter().zip(searches).map(|(own, at): (_, usize)| (own, &searched[at].verdicts)).collect();
-    let sample = Sample::of(request.verify, first, batch, &pairs);
-    Ok(Fits { values, draws, tallies, sample, stages })
+    let sample = Sample::of(request.verify, indices, batch, &pairs);
+    let lost = request.fits.iter().find_map(|fit| fit.device.backend.lost()).map(String::from);
+    Ok(Work { fits, draws, tallies, sample, stages, changes: None, tested: Vec::new(), untested: 0, lost })
 }
 
 /// One law on one batch: the fits, and what was asked beyond them.
 fn search_and_judge<'a>(
     request: &'a Request,
     plan: &'a Arc<Plan>,
-    first: u64,
+    indices: &[u64],
     batch: &Batch,
     held_out: Option<&[CurveBatch; 2]>,
     stages: &mut Stages,
@@ -631,7 +819,7 @@ fn search_and_judge<'a>(
             let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
             let propose = |problem: &mut Problem| search(&*device.backend, problem);
             let backend = &*device.backend;
-            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, backend, &propose)?
+            resample(&packed.problem, &verdicts, &packed.carried, indices, bootstrap, &spellings, backend, &propose)?
         }
         None => Vec::new(),
     };
@@ -679,8 +867,10 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
 /// # Errors
 /// What the device refuses.
 pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals> {
+    // Asked first: a device may be lost on the way, and what it has left without a proposal is made up for either way.
+    let on_host = backend.is_host();
     let mut proposals = backend.propose(problem)?;
-    if backend.is_host() {
+    if on_host {
         return Ok(proposals);
     }
     let parameters = problem.model.len();

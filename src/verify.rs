@@ -8,6 +8,7 @@
 
 pub mod brute_force;
 
+use crate::bytes::{Decoder, Encoder};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result};
 use crate::evaluate::reference::{Precision, Reference};
@@ -66,16 +67,16 @@ struct Sampled {
 pub struct Sample(Vec<Sampled>);
 
 impl Sample {
-    /// The sample of one batch, whose first curve has index `first` in the run; one pair per law: the verdicts as they are
+    /// The sample of one batch, whose curves have these `indices` in the run; one pair per law: the verdicts as they are
     /// reported, and in the parameters that were searched.
-    pub fn of(most: usize, first: u64, batch: &Batch, verdicts: &[(&Verdicts, &Verdicts)]) -> Sample {
+    pub fn of(most: usize, indices: &[u64], batch: &Batch, verdicts: &[(&Verdicts, &Verdicts)]) -> Sample {
         if most == 0 {
             return Sample::default();
         }
         let fitted = |status: Status| status.has_parameters() || status == Status::NonFinite;
         let mut chosen: Vec<(u64, usize)> = (0..batch.curves.len())
             .filter(|&curve| verdicts.iter().any(|(verdicts, _)| fitted(verdicts.status[curve])))
-            .map(|curve| (Stream::new(SEED, first + curve as u64).bits(), curve))
+            .map(|curve| (Stream::new(SEED, indices[curve]).bits(), curve))
             .collect();
         chosen.sort_unstable();
         chosen.truncate(most);
@@ -104,6 +105,48 @@ impl Sample {
             }
         });
         Sample(sampled.collect())
+    }
+
+    /// For a ledger.
+    pub fn encode(&self, encoder: &mut Encoder) {
+        encoder.list(&self.0, |encoder, Sampled { priority, key, data, claims }| {
+            encoder.count(*priority);
+            encoder.text(key);
+            encoder.list(&data.columns, |encoder, column| encoder.numbers(column));
+            encoder.list(claims, |encoder, claim| {
+                encoder.option(claim.as_ref(), |encoder, claim| {
+                    encoder.count(claim.status as u64);
+                    encoder.count(u64::from(claim.points));
+                    encoder.numbers(&[claim.objective]);
+                    for own in [&claim.parameters, &claim.searched, &claim.standard_errors] {
+                        encoder.numbers(own);
+                    }
+                });
+            });
+        });
+    }
+
+    /// As it was encoded.
+    pub fn decode(decoder: &mut Decoder) -> Option<Sample> {
+        let claim = |decoder: &mut Decoder| {
+            let status = decoder.count()?;
+            Some(Claim {
+                status: Status::ALL.into_iter().find(|known| *known as u64 == status)?,
+                points: u32::try_from(decoder.count()?).ok()?,
+                objective: *decoder.numbers()?.first()?,
+                parameters: decoder.numbers()?,
+                searched: decoder.numbers()?,
+                standard_errors: decoder.numbers()?,
+            })
+        };
+        let sampled = |decoder: &mut Decoder| {
+            let (priority, key) = (decoder.count()?, decoder.text()?);
+            let columns = decoder.list(Decoder::numbers)?;
+            let rows = columns.first().map_or(0, Vec::len);
+            let data = CurveBatch { offsets: vec![0, rows], columns };
+            Some(Sampled { priority, key, data, claims: decoder.list(|decoder| decoder.option(claim))? })
+        };
+        decoder.list(sampled).map(Sample)
     }
 
     /// How many curves there are.

@@ -5,6 +5,8 @@
 
 #[path = "gpu/commands.rs"]
 mod commands;
+#[path = "gpu/faults.rs"]
+mod faults;
 #[path = "gpu/nist.rs"]
 mod nist;
 #[path = "gpu/proposals.rs"]
@@ -64,6 +66,14 @@ fn main() {
             commands::a_bench_measures_both_devices_and_verifies_their_answers,
         ),
         ("a_shifted_parameter_is_found_out", commands::a_shifted_parameter_is_found_out),
+        (
+            "a_device_lost_at_any_stage_is_made_up_for_by_the_cpu",
+            faults::a_device_lost_at_any_stage_is_made_up_for_by_the_cpu,
+        ),
+        (
+            "a_device_that_may_not_be_replaced_leaves_a_ledger",
+            faults::a_device_that_may_not_be_replaced_leaves_a_ledger,
+        ),
         ("certified_values_are_reached_from_both_starts", nist::certified_values_are_reached_from_both_starts),
         (
             "an_adapter_of_another_name_is_refused_with_the_list",

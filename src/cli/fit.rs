@@ -8,7 +8,7 @@ use super::metrics::{Fitted, Metrics, Outcome};
 use super::side_file::SideFile;
 use super::{interruption, log};
 use clap::{Args, ValueEnum};
-use options::{bootstrap, bound, fixed, grid, select};
+use options::{bootstrap, bound, fixed, grid, select, size};
 pub(super) use options::{loss, start};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
-use sweepfit::pipeline::{self, Extras, Request, Resampling};
+use sweepfit::pipeline::{self, Extras, Ledger, Request, Rerun, Resampling, Watch};
 use sweepfit::statistics::bootstrap::{Bootstrap, Scheme};
 use sweepfit::statistics::selection::Criterion;
-use sweepfit::table::{self, Selection, Source};
+use sweepfit::table::{self, Memory, Parting, Selection, Source};
 use sweepfit::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -41,7 +41,8 @@ Examples:
 
 Exit status: 0 done (curves that could not be fitted are data and have a status), 1 done, but
 --strict was given and a curve is neither converged nor at_bound, or --verify found a better
-fit, 2 could not run.";
+fit, 2 could not run, 3 done, but --fail-on-broken was given and new points of a curve lie off
+its earlier fit.";
 
 /// Fit every law asked for to every curve of a sweep
 ///
@@ -150,6 +151,36 @@ pub struct Fit {
     /// Also write the covariance of each fit's parameters, which `predict`, `allocate` and `next` need
     #[arg(long, help_heading = "What comes out")]
     covariance: bool,
+    /// What the run may take, for example 4GiB: rows that do not lie together and would need more are grouped by way of a
+    /// file, in two more readings. Keys of all curves and batches in flight always take their share
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Every night")]
+    memory: Option<u64>,
+    /// The folder of that file, which has no name and goes with the process [default: the folder of OUT]
+    #[arg(long, value_name = "DIR", requires = "memory", help_heading = "Every night")]
+    spill: Option<PathBuf>,
+    /// The Parquet table of an earlier run of the same job, written with --fingerprint: curves whose rows are what they were
+    /// are carried over as they are, changed and new ones are fitted. May be OUT itself
+    #[arg(long, value_name = "FITS", help_heading = "Every night")]
+    since: Option<String>,
+    /// Where a curve had a fit of this law in --since and has only grown since, test its new points against that fit. Adds
+    /// `broke`, the p-value, and `broke_adjusted`, adjusted for all curves tested; the worst stand in the summary
+    #[arg(long, value_name = "LAW", requires = "since", help_heading = "Every night")]
+    watch_law: Option<String>,
+    /// The rate of false discoveries up to which a curve counts as broken
+    #[arg(long, value_name = "RATE", default_value_t = 0.05, requires = "watch_law", help_heading = "Every night")]
+    watch_rate: f64,
+    /// Exit with 3 if a curve is broken
+    #[arg(long, requires = "watch_law", help_heading = "Every night")]
+    fail_on_broken: bool,
+    /// Also write the column `fingerprint`, by which --since knows curves again; --since writes it, too
+    #[arg(long, help_heading = "Every night")]
+    fingerprint: bool,
+    /// Keep finished work in a ledger beside OUT, and go on behind the one that a run of the same command left there when
+    /// it died or was stopped. OUT comes out byte for byte as if nothing had happened. A ledger of other inputs, options
+    /// or of another version is refused
+    #[arg(long, help_heading = "Every night")]
+    resume: bool,
+
     /// Exit with 1 if a curve is neither converged nor at_bound, or if --verify found a better fit
     #[arg(long, help_heading = "What comes out")]
     strict: bool,
@@ -165,6 +196,12 @@ pub struct Fit {
     /// Say nothing but errors
     #[arg(short, long, help_heading = "What comes out")]
     quiet: bool,
+    /// Write OUT as a folder of Parquet files, one folder COL=VALUE for every value of this column: a key, law or status
+    #[arg(long, value_name = "COL", help_heading = "What comes out")]
+    partition_by: Option<String>,
+    /// Write OUT as a folder of Parquet files of at most N rows [default with --partition-by: 10000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What comes out")]
+    part_rows: Option<u32>,
     /// The file to write: Parquet, CSV where it ends in .csv, Arrow IPC in .arrow; `-` for CSV on stdout
     #[arg(short, long, value_name = "OUT", help_heading = "What comes out")]
     output: String,
@@ -248,6 +285,10 @@ impl Fit {
         let watch = report::Watch::start(rows, self.quiet);
         let ran = run.finish(&mut |progress| watch.show(progress));
         watch.end();
+        if ran.is_err() && self.resume {
+            let ledger = Ledger::path_of(Path::new(&self.output));
+            self.say(&format!("note: finished work is kept in {}: the same command goes on there\n", ledger.display()));
+        }
         let report = ran?;
         if let Some(summary) = summary {
             summary.write(&format!("{:#}\n", report.to_json()))?;
@@ -256,11 +297,16 @@ impl Fit {
             let text = report::text(&report, self.drop_bad_rows);
             log::tell("summary", text.trim_end(), json!({ "summary": report.to_json() }), &text);
         }
-        let failed = self.strict && (report.failures() > 0 || report.disagreements() > 0);
+        let broken = report.watched.as_ref().map_or(0, |watched| watched.broken.len());
+        let code = match self.strict && (report.failures() > 0 || report.disagreements() > 0) {
+            _ if self.fail_on_broken && broken > 0 => 3,
+            true => 1,
+            false => 0,
+        };
         let bytes_written = [Some(&self.output), self.draws.as_ref()].into_iter().flatten();
         let bytes_written = bytes_written.map(|out| table::length_of(out)).sum();
         let fitted = Fitted { report, bytes_read: source.bytes_read(), bytes_written };
-        Ok(Outcome::Fitted(u8::from(failed), Box::new(fitted)))
+        Ok(Outcome::Fitted(code, Box::new(fitted)))
     }
 
     /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
@@ -283,20 +329,27 @@ impl Fit {
         let devices = backend::choose(self.backend, self.adapter.as_deref(), &plans, &source, times)?;
         said += &devices.note.map_or(String::new(), |note| format!("note: {note}\n"));
         let fits = planned.into_iter().zip(devices.each);
-        let fits = fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device });
+        let fits: Vec<pipeline::Fit> =
+            fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device }).collect();
+        let watch = self.watch(&fits)?;
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
-            fits: fits.collect(),
+            fits,
             extras: Extras {
                 covariance: self.covariance,
                 level: self.level.or(resampling.as_ref().map(|_| USUAL_LEVEL)),
                 intervals: self.intervals()?,
                 resampling,
                 select: self.select,
+                watch: watch.is_some(),
+                fingerprint: self.fingerprint || self.since.is_some(),
             },
             out: self.output.clone(),
+            parts: self.parts(),
             verify: self.verify,
+            memory: self.memory()?,
+            rerun: Rerun { resume: self.resume, since: self.since()?, watch },
             threads: self.threads.map_or_else(all_cores, usize::from),
             interrupted: interruption::flag(),
         };
@@ -337,6 +390,62 @@ impl Fit {
             return Err(Error::Usage("--law all: no law has its inputs mapped; name them with --x COL,…".into()));
         }
         Ok(laws)
+    }
+
+    /// The law that is watched.
+    fn watch(&self, fits: &[pipeline::Fit]) -> Result<Option<Watch>> {
+        let Some(name) = &self.watch_law else { return Ok(None) };
+        let Some(law) = fits.iter().position(|fit| fit.law().name == name.trim()) else {
+            let names: Vec<&str> = fits.iter().map(|fit| fit.law().name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(Error::Usage(format!(
+                "--watch-law {name} is not fitted; give one of the laws of --law: {names}"
+            )));
+        };
+        if self.loss != Loss::Squares {
+            return Err(Error::Usage(
+                "--watch-law compares sums of squares, and --loss huber minimises another sum; leave one of them out"
+                    .into(),
+            ));
+        }
+        if !(self.watch_rate > 0.0 && self.watch_rate < 1.0) {
+            return Err(Error::Usage(format!("--watch-rate {} is not between 0 and 1", self.watch_rate)));
+        }
+        Ok(Some(Watch { law, rate: self.watch_rate }))
+    }
+
+    /// How OUT is parted, where it is.
+    fn parts(&self) -> Option<Parting> {
+        const USUAL_ROWS: u32 = 10_000_000;
+        let wanted = self.partition_by.is_some() || self.part_rows.is_some();
+        let rows = self.part_rows.unwrap_or(USUAL_ROWS) as usize;
+        wanted.then(|| Parting { by: self.partition_by.clone(), rows })
+    }
+
+    /// How much memory the run may take, and where rows go that do not fit.
+    fn memory(&self) -> Result<Option<Memory>> {
+        let Some(bytes) = self.memory else { return Ok(None) };
+        let beside = || match Path::new(&self.output).parent() {
+            Some(folder) if self.output != "-" && !folder.as_os_str().is_empty() => folder.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let folder = self.spill.clone().unwrap_or_else(beside);
+        if !folder.is_dir() {
+            let message = "is no folder; make it first, or name another with --spill".to_string();
+            return Err(Error::Output { file: folder, message });
+        }
+        Ok(Some(Memory { bytes, folder }))
+    }
+
+    /// The fits of an earlier run.
+    fn since(&self) -> Result<Option<Source>> {
+        let Some(since) = &self.since else { return Ok(None) };
+        if !Path::new(since).is_file() {
+            let message =
+                "is no file; in the first night, write fits with --fingerprint instead of --since".to_string();
+            return Err(Error::Input { file: since.into(), message });
+        }
+        Source::open(std::slice::from_ref(since)).map(Some)
     }
 
     /// The bootstrap asked for.
@@ -440,7 +549,7 @@ fn refuse_overwriting(source: &Source, out: &str, option: &str) -> Result<()> {
         None => std::fs::canonicalize(path).ok(),
     };
     let Some(out) = place(Path::new(out)) else { return Ok(()) };
-    let is_input = |file: &PathBuf| place(file).is_some_and(|file| file == out);
+    let is_input = |file: &PathBuf| place(file).is_some_and(|file| file.starts_with(&out));
     match source.files().iter().find(|file| is_input(file)) {
         Some(file) => Err(Error::Output {
             file: file.clone(),

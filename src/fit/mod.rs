@@ -8,6 +8,7 @@ pub mod appeal;
 pub mod cpu;
 pub mod decay;
 pub mod dense;
+pub mod fallback;
 pub mod gpu;
 pub mod judge;
 pub mod lanes;
@@ -150,5 +151,10 @@ pub trait Backend: Sync {
     /// Whether it is the CPU, whose search leaves nothing to be made up for.
     fn is_host(&self) -> bool {
         false
+    }
+
+    /// Why the device was given up, where it was and the CPU stands in for it.
+    fn lost(&self) -> Option<&str> {
+        None
     }
 }

@@ -100,7 +100,8 @@ fn pool(request: &Request, fit: &Fit) -> Result<ThreadPool> {
 }
 
 fn open(request: &Request) -> Result<Reader> {
-    let options = ReadOptions { threads: request.threads, interrupted: request.interrupted.clone() };
+    let (threads, interrupted) = (request.threads, request.interrupted.clone());
+    let options = ReadOptions { threads, interrupted, ..ReadOptions::default() };
     table::read(&request.source, &request.selection, &options)
 }
 
@@ -194,7 +195,8 @@ impl<'a> Line<'a> {
             None => searched.clone(),
         });
         for ((batch, verdict), searched) in batches.iter().zip(&verdict).zip(&searched) {
-            let sample = Sample::of(self.most, self.curves, batch, &[(verdict, searched)]);
+            let indices: Vec<u64> = (self.curves..).take(batch.curves.len()).collect();
+            let sample = Sample::of(self.most, &indices, batch, &[(verdict, searched)]);
             self.sample.merge(self.most, sample);
             self.curves += batch.curves.len() as u64;
         }

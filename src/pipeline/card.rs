@@ -3,8 +3,13 @@
 //! In: the request, then tallies batch by batch. Out: a [`Report`], its `sweepfit.*` metadata and its JSON. The metadata
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
+use super::changes::Changes;
 use super::columns::{Columns, Extras, Intervals, Resampling};
-use super::{End, Fit, Fitted, Request};
+use super::watch::{Tests, Watched};
+use super::work::Work;
+use super::{End, Fit, Request};
+use crate::bytes::{Decoder, Encoder};
+use crate::fingerprint::Fingerprint;
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
@@ -13,6 +18,7 @@ use crate::statistics::selection::{Criterion, Score};
 use crate::table::Keys;
 use crate::verify::{Sample, Verification};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Time spent in each stage, summed over batches; stages of different batches overlap.
@@ -107,6 +113,17 @@ impl Tally {
         tally
     }
 
+    /// Counts a fit that is carried over.
+    pub(super) fn carried(&mut self, status: &str, best: Option<bool>, key: impl FnOnce() -> String) {
+        if let Some(at) = Status::ALL.iter().position(|known| known.name() == status) {
+            self.statuses[at] += 1;
+            self.first[at].get_or_insert_with(key);
+        }
+        if let Some(best) = best {
+            self.best = Some(self.best.unwrap_or(0) + u64::from(best));
+        }
+    }
+
     /// Counts the replicates of one batch.
     pub(super) fn resampled(&mut self, verdicts: &Verdicts, of: &Replicates, replicates: u32) {
         for curve in (0..verdicts.status.len()).filter(|&curve| verdicts.status[curve].has_parameters()) {
@@ -172,6 +189,68 @@ impl Tally {
         self.statuses[position(status)]
     }
 
+    /// For a ledger.
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        let text = |encoder: &mut Encoder, text: &String| encoder.text(text);
+        self.statuses.iter().for_each(|count| encoder.count(*count));
+        self.first.iter().for_each(|first| encoder.option(first.as_ref(), text));
+        let Tally { missing_rows, dropped_rows, without_freedom, without_curvature, .. } = self;
+        let Tally { replicates, replicates_failed, replicates_pinned, not_resampled, too_few_replicates, .. } = self;
+        for count in [
+            missing_rows,
+            dropped_rows,
+            without_freedom,
+            without_curvature,
+            replicates,
+            replicates_failed,
+            replicates_pinned,
+            not_resampled,
+            too_few_replicates,
+            &self.replicates_judged,
+            &self.incomparable,
+            &self.not_held_out,
+        ] {
+            encoder.count(*count);
+        }
+        encoder.numbers(&[self.replicates_apart]);
+        encoder.option(self.best.as_ref(), |encoder, best| encoder.count(*best));
+        encoder.option(self.first_bad.as_ref(), |encoder, (key, reason)| {
+            encoder.text(key);
+            encoder.text(reason);
+        });
+    }
+
+    /// As it was encoded.
+    pub(super) fn decode(decoder: &mut Decoder) -> Option<Tally> {
+        let mut tally = Tally::default();
+        for count in &mut tally.statuses {
+            *count = decoder.count()?;
+        }
+        for first in &mut tally.first {
+            *first = decoder.option(Decoder::text)?;
+        }
+        for count in [
+            &mut tally.missing_rows,
+            &mut tally.dropped_rows,
+            &mut tally.without_freedom,
+            &mut tally.without_curvature,
+            &mut tally.replicates,
+            &mut tally.replicates_failed,
+            &mut tally.replicates_pinned,
+            &mut tally.not_resampled,
+            &mut tally.too_few_replicates,
+            &mut tally.replicates_judged,
+            &mut tally.incomparable,
+            &mut tally.not_held_out,
+        ] {
+            *count = decoder.count()?;
+        }
+        tally.replicates_apart = *decoder.numbers()?.first()?;
+        tally.best = decoder.option(Decoder::count)?;
+        tally.first_bad = decoder.option(|decoder| Some((decoder.text()?, decoder.text()?)))?;
+        Some(tally)
+    }
+
     fn counts(&self) -> Value {
         Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
     }
@@ -188,6 +267,17 @@ pub struct Report {
     pub out: String,
     /// Curves written, each once per law.
     pub curves: u64,
+    /// How many of them an earlier run had fitted.
+    pub taken_over: u64,
+    /// What became of the curves since an earlier run, where one is given, and the keys of those that did not come again.
+    pub changes: Option<Changes>,
+    pub vanished: Vec<String>,
+    /// How well the earlier fits predicted new points, where that was asked for.
+    pub watched: Option<Watched>,
+    /// Where a device was lost under `auto`: why, and which curves, counted from 0, were searched by the CPU in its place.
+    pub lost: Option<(String, Vec<Range<u64>>)>,
+    /// What it is made of: tests in the order of rows, and curves that changed and could not be tested.
+    pub(super) tested: Tests,
     /// Rows of the input.
     pub rows_read: u64,
     /// Rows that the filter did not keep.
@@ -239,6 +329,12 @@ impl Report {
         Report {
             out: request.out.clone(),
             curves: 0,
+            taken_over: 0,
+            changes: None,
+            vanished: Vec::new(),
+            watched: None,
+            lost: None,
+            tested: Tests::default(),
             rows_read: 0,
             rows_filtered: 0,
             laws: laws.collect(),
@@ -252,23 +348,39 @@ impl Report {
         }
     }
 
-    pub(super) fn take(&mut self, fitted: &mut Fitted) {
-        self.curves += fitted.keys.len() as u64;
-        self.sample.merge(self.verify, std::mem::take(&mut fitted.sample));
-        for (law, tally) in self.laws.iter_mut().zip(&fitted.tallies) {
+    pub(super) fn take(&mut self, curves: usize, work: Work) {
+        let own = self.curves..self.curves + curves as u64;
+        self.curves = own.end;
+        if let Some(reason) = work.lost {
+            let (_, searched) = self.lost.get_or_insert((reason, Vec::new()));
+            match searched.last_mut() {
+                Some(last) if last.end == own.start => last.end = own.end,
+                _ => searched.push(own),
+            }
+        }
+        self.sample.merge(self.verify, work.sample);
+        for (law, tally) in self.laws.iter_mut().zip(&work.tallies) {
             law.tally.add(tally);
         }
-        self.stages.pack += fitted.stages.pack;
-        self.stages.search += fitted.stages.search;
-        self.stages.judge += fitted.stages.judge;
-        self.stages.resample += fitted.stages.resample;
-        self.stages.write += fitted.stages.write;
+        self.stages.pack += work.stages.pack;
+        self.stages.search += work.stages.search;
+        self.stages.judge += work.stages.judge;
+        self.stages.resample += work.stages.resample;
+        self.stages.write += work.stages.write;
+        self.tested.add(work.fits.rows() as u64, work.tested, work.untested);
+        if let Some(changes) = &work.changes {
+            self.changes.get_or_insert_default().add(changes);
+        }
     }
 
     pub(super) fn end(&mut self, end: End) {
         self.rows_read = end.counts.rows_read;
         self.rows_filtered = end.counts.rows_left_out;
         self.notes.splice(0..0, end.notes);
+        if let Some((reason, searched)) = &self.lost {
+            let curves: u64 = searched.iter().map(|curves| curves.end - curves.start).sum();
+            self.notes.push(format!("the CPU searched {curves} curves in the device's place: {reason}"));
+        }
         self.stages.read = end.read;
     }
 
@@ -311,6 +423,18 @@ impl Report {
         entry("rows_missing", self.laws.iter().map(|law| law.tally.missing_rows).sum::<u64>().to_string());
         entry("rows_dropped", self.laws.iter().map(|law| law.tally.dropped_rows).sum::<u64>().to_string());
         entry("counts", self.counts().to_string());
+        if let Some(Changes { same, changed, new }) = self.changes {
+            entry("curves_carried_over", same.to_string());
+            entry("curves_changed", changed.to_string());
+            entry("curves_new", new.to_string());
+            entry("curves_vanished", self.vanished.len().to_string());
+        }
+        if self.lost.is_some() {
+            entry("device_lost", self.device_lost().to_string());
+        }
+        if let Some(watched) = &self.watched {
+            entry("watch", watched.to_json().to_string());
+        }
         if !self.verifications.is_empty() {
             entry("verification", self.verification().to_string());
         }
@@ -326,6 +450,7 @@ impl Report {
         let more = json!({
             "out": self.out,
             "curves": self.curves,
+            "curves_taken_over": self.taken_over,
             "rows_read": self.rows_read,
             "rows_left_out_by_where": self.rows_filtered,
             "counts": self.counts(),
@@ -338,6 +463,16 @@ impl Report {
         if !self.verifications.is_empty() {
             summary.insert("verification".into(), self.verification());
         }
+        if let Some(Changes { same, changed, new }) = self.changes {
+            let since = json!({ "carried_over": same, "changed": changed, "new": new, "vanished": self.vanished });
+            summary.insert("since".into(), since);
+        }
+        if self.lost.is_some() {
+            summary.insert("device_lost".into(), self.device_lost());
+        }
+        if let Some(watched) = &self.watched {
+            summary.insert("watch".into(), watched.to_json());
+        }
         if let Value::Object(more) = more {
             summary.extend(more);
         }
@@ -346,6 +481,14 @@ impl Report {
 
     fn counts(&self) -> Value {
         Status::ALL.iter().map(|status| (status.name().to_string(), json!(self.count(*status)))).collect()
+    }
+
+    fn device_lost(&self) -> Value {
+        let searched = |(reason, searched): &(String, Vec<Range<u64>>)| {
+            let searched: Vec<[u64; 2]> = searched.iter().map(|curves| [curves.start, curves.end]).collect();
+            json!({ "reason": reason, "curves_searched_by_the_cpu": searched })
+        };
+        self.lost.as_ref().map_or(Value::Null, searched)
     }
 
     fn verification(&self) -> Value {
@@ -393,7 +536,7 @@ const COVARIANCE: &str = "lower triangle, row by row, over the parameters of the
                           0 for fixed and pinned parameters";
 
 /// What was asked, in words that a reader of the file can repeat.
-fn methods(request: &Request) -> Vec<(String, String)> {
+pub(super) fn methods(request: &Request) -> Vec<(String, String)> {
     let first = &request.fits[0].plan;
     let lines = |lines: Vec<String>| lines.join("\n");
     let laws = request.fits.iter().map(|fit| {
@@ -435,6 +578,13 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         (0..fit.plan.model.len()).map(line).collect::<Vec<_>>()
     });
     let seed = request.extras.resampling.as_ref().map(|resampling| resampling.bootstrap.seed);
+    let fingerprint = || {
+        let cards = request.fits.iter().map(|fit| law_card(fit).to_string()).collect::<Vec<_>>().join("\n");
+        let laws = Fingerprint::of_bytes(cards.as_bytes());
+        let cluster = request.extras.resampling.iter().flat_map(|resampling| &resampling.cluster);
+        let columns: Vec<&str> = request.selection.numbers.iter().chain(cluster).map(String::as_str).collect();
+        format!("of each curve's rows, columns {}; laws {laws:016x}", columns.join(","))
+    };
     let card = [
         ("version", env!("CARGO_PKG_VERSION").to_string()),
         ("formula", lines(laws.collect())),
@@ -455,6 +605,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("inputs", lines(inputs.collect())),
         ("by", request.selection.keys.join(",")),
         ("where", request.selection.filter.as_ref().map_or(String::new(), |(text, _)| text.clone())),
+        ("fingerprint", if request.extras.fingerprint { fingerprint() } else { "not written".to_string() }),
         ("backend", devices.join(", ")),
         ("adapter", adapters.join(", ")),
         ("ran", lines(ran.collect())),
@@ -531,7 +682,7 @@ fn in_formulas(name: &str) -> String {
     if plain && !name.starts_with(|c: char| c.is_ascii_digit()) { name.to_string() } else { format!("`{name}`") }
 }
 
-fn law_card(fit: &Fit) -> Value {
+pub(super) fn law_card(fit: &Fit) -> Value {
     let (law, plan) = (fit.law(), &fit.plan);
     let parameters = law.parameters.iter().enumerate().map(|(j, name)| match plan.fixed[j] {
         Some(value) => json!({ "name": name, "fixed": value }),

@@ -10,7 +10,7 @@ use crate::fit::pack::Plan;
 use crate::statistics::bootstrap::{Bootstrap, Replicates, Spread};
 use crate::statistics::selection::{Criterion, Ranking, Score};
 use crate::statistics::student::Quantiles;
-use crate::table::{OutputKind, Values};
+use crate::table::{BROKE, BROKE_ADJUSTED, FINGERPRINT, OutputKind, Values};
 use std::sync::Arc;
 
 /// What is written only where it is asked for.
@@ -29,6 +29,10 @@ pub struct Extras {
     pub resampling: Option<Resampling>,
     /// `best` and `evidence` at the end, and under holdout `holdout_rmse`.
     pub select: Option<Criterion>,
+    /// `broke` and `broke_adjusted`: how well an earlier fit predicted a curve's new points.
+    pub watch: bool,
+    /// `fingerprint`, the last column: 64 bits that differ where a curve's rows do.
+    pub fingerprint: bool,
 }
 
 /// What the ends of intervals are.
@@ -72,6 +76,8 @@ pub(super) struct Beyond {
     /// Errors on the points held out; empty where none were.
     pub held_out: Vec<Vec<Score>>,
     pub ranking: Option<Ranking>,
+    /// One per curve, where they are written.
+    pub fingerprints: Option<Vec<u64>>,
 }
 
 /// The columns behind the keys.
@@ -146,6 +152,12 @@ impl Columns {
             if matches!(criterion, Criterion::Holdout { .. }) {
                 announced.push(number("holdout_rmse".to_string()));
             }
+        }
+        if extras.watch {
+            announced.extend([BROKE, BROKE_ADJUSTED].map(|name| number(name.to_string())));
+        }
+        if extras.fingerprint {
+            announced.push((FINGERPRINT.to_string(), OutputKind::Fingerprint));
         }
         let free = |fit: &Fit| {
             let names = &fit.law().parameters;
@@ -290,6 +302,13 @@ impl Columns {
             if !beyond.held_out.is_empty() {
                 values.push(Values::Number(rows().map(|(curve, law, _)| beyond.held_out[law][curve].value).collect()));
             }
+        }
+        if self.extras.watch {
+            // Known where a curve had a fit before, and at the end of the run: see `watch`.
+            values.extend([0, 1].map(|_| Values::Number(vec![f64::NAN; curves * laws])));
+        }
+        if let Some(prints) = &beyond.fingerprints {
+            values.push(Values::Fingerprint(rows().map(|(curve, _, _)| prints[curve]).collect()));
         }
         values
     }

@@ -77,7 +77,7 @@ const NORMAL: f64 = 1e8;
 type Owner = (usize, u32);
 
 /// Fits the replicates of every curve that has a fit. `clusters` holds the label of every row of the problem, or nothing where
-/// rows stand for themselves; `first` is the index in the run of the problem's first curve. The replicates come in each of
+/// rows stand for themselves; `indices` holds the index in the run of every curve. The replicates come in each of
 /// the `spellings` (None: as they were searched). `propose` searches where `backend` makes no replicates of its own.
 ///
 /// # Errors
@@ -87,7 +87,7 @@ pub fn resample(
     problem: &Problem,
     verdicts: &Verdicts,
     clusters: &[f64],
-    first: u64,
+    indices: &[u64],
     bootstrap: &Bootstrap,
     spellings: &[Option<&Spelling>],
     backend: &dyn Backend,
@@ -96,7 +96,7 @@ pub fn resample(
     let (p, b) = (problem.model.len(), bootstrap.replicates);
     let optima = optima(problem, verdicts);
     let key = |curve: usize| {
-        let bits = Stream::new(bootstrap.seed, first + curve as u64).bits();
+        let bits = Stream::new(bootstrap.seed, indices[curve]).bits();
         [(bits >> 32) as u32, bits as u32]
     };
     let freedom = |curve: usize| {

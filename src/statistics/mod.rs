@@ -14,3 +14,4 @@ pub mod resources;
 pub mod selection;
 pub mod student;
 pub mod surface;
+pub mod variance_ratio;

@@ -88,7 +88,7 @@ fn log_gamma_step(z: f64) -> f64 {
 }
 
 /// The continued fraction of the incomplete beta function (DLMF 8.17.22).
-fn continued_fraction(a: f64, b: f64, x: f64) -> f64 {
+pub(super) fn continued_fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let away = |value: f64| if value.abs() < TINY { TINY } else { value };
     let mut c = 1.0;

@@ -5,35 +5,18 @@
 //! groups them whatever their order.
 
 use super::Batch;
+use super::index::{KeyIndex, NONE};
 use super::keys::{KeySchema, Keys};
 use super::piece::Piece;
 use super::seen::Seen;
 use crate::curves::CurveBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// A batch ends with the curve that brings it to so many rows: its columns, 512 KiB each, stay near the core that fits them.
 const ROWS: usize = 64 * 1024;
 /// Or to so many curves: a batch of short curves gives the fit enough to share among cores.
 const CURVES: usize = 16 * 1024;
-
-/// For keys that are hashes already.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only u64 keys are stored under this hasher");
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 /// What becomes of curves whose key comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,19 +136,14 @@ impl Stream {
 /// Groups rows that lie anywhere: all of them in memory, in 8 bytes per number and 8 per row.
 pub(super) struct Gather {
     schema: KeySchema,
-    /// Hash to the first curve with it; the others follow in `next`.
-    first: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
-    next: Vec<u32>,
-    /// The key and the number of rows of every curve, in order of first appearance.
-    keys: Rows,
+    /// In order of first appearance.
+    curves: KeyIndex,
+    /// How many rows every curve has.
     lengths: Vec<u32>,
     /// The curve of every row.
     curve: Vec<u32>,
     columns: Vec<Vec<f64>>,
 }
-
-/// No further curve of this hash.
-const NONE: u32 = u32::MAX;
 
 impl Gather {
     /// `rows`: how many are expected, to make room at once.
@@ -178,15 +156,8 @@ impl Gather {
                 let _ = column.try_reserve_exact(rows);
             }
         }
-        Gather {
-            schema: schema.clone(),
-            first: HashMap::default(),
-            next: Vec::new(),
-            keys: schema.no_keys(),
-            lengths: Vec::new(),
-            curve,
-            columns: numbers,
-        }
+        let curves = KeyIndex::new(schema);
+        Gather { schema: schema.clone(), curves, lengths: Vec::new(), curve, columns: numbers }
     }
 
     /// Takes the rows of a piece in; `false` where there are more rows than can be numbered.
@@ -197,7 +168,8 @@ impl Gather {
         }
         for (run, &start) in piece.starts.iter().enumerate() {
             let end = piece.starts.get(run + 1).copied().unwrap_or(piece.rows);
-            let curve = self.curve_of(piece, run);
+            let curve = self.curves.enter(piece.keys.row(run), piece.hashes[run]);
+            self.lengths.resize(self.curves.len(), 0);
             self.lengths[curve as usize] += (end - start) as u32;
             self.curve.resize(self.curve.len() + end - start, curve);
         }
@@ -205,29 +177,6 @@ impl Gather {
             column.extend_from_slice(new);
         }
         true
-    }
-
-    fn curve_of(&mut self, piece: &Piece, run: usize) -> u32 {
-        let hash = piece.hashes[run];
-        let mut last = NONE;
-        let mut candidate = self.first.get(&hash).copied().unwrap_or(NONE);
-        while candidate != NONE {
-            if self.keys.row(candidate as usize).data() == piece.keys.row(run).data() {
-                return candidate;
-            }
-            last = candidate;
-            candidate = self.next[candidate as usize];
-        }
-        let new = self.lengths.len() as u32;
-        if last == NONE {
-            self.first.insert(hash, new);
-        } else {
-            self.next[last as usize] = new;
-        }
-        self.next.push(NONE);
-        self.keys.push(piece.keys.row(run));
-        self.lengths.push(0);
-        new
     }
 
     /// Sorts the rows by curve, stably.
@@ -245,14 +194,34 @@ impl Gather {
             order[*place as usize] = row as u32;
             *place += 1;
         }
-        Sorted { schema: self.schema, keys: self.keys, ends, order, columns: self.columns, curve: 0 }
+        Sorted {
+            schema: self.schema,
+            keys: self.curves.keys,
+            lengths: self.lengths,
+            ends,
+            order,
+            columns: self.columns,
+            curve: 0,
+        }
     }
+}
+
+/// One behind the last curve of the batch that begins with curve `first`, where every curve has so many rows.
+pub(super) fn batch_end(lengths: &[u32], first: usize) -> usize {
+    let mut rows = 0;
+    let whole = |(curve, length): &(usize, &u32)| {
+        let goes_on = *curve < CURVES && rows < ROWS;
+        rows += **length as usize;
+        goes_on
+    };
+    first + lengths[first..].iter().enumerate().take_while(whole).count()
 }
 
 /// All curves, handed out batch by batch.
 pub(super) struct Sorted {
     schema: KeySchema,
     keys: Rows,
+    lengths: Vec<u32>,
     /// Where every curve ends in `order`.
     ends: Vec<u32>,
     /// The rows, curve by curve.
@@ -272,11 +241,7 @@ impl Sorted {
         let start = if first == 0 { 0 } else { self.ends[first - 1] as usize };
         let mut offsets = vec![0];
         let mut keys = self.schema.no_keys();
-        for curve in first..self.ends.len() {
-            let rows = offsets[offsets.len() - 1];
-            if curve - first >= CURVES || rows >= ROWS {
-                break;
-            }
+        for curve in first..batch_end(&self.lengths, first) {
             keys.push(self.keys.row(curve));
             offsets.push(self.ends[curve] as usize - start);
         }

@@ -9,30 +9,41 @@
 //! pieces to curves in input order, `read` is the conveyor between them.
 
 mod arrow_ipc;
+mod block;
 mod content;
 mod csv;
 mod decode;
 mod filter;
 mod group;
 mod guard;
+mod index;
 mod keys;
 mod numbers;
+mod parts;
+mod past;
 mod piece;
 mod read;
 pub mod rows;
 mod seen;
 mod source;
+mod spill;
+mod spool;
 mod store;
 pub mod sweep;
 #[cfg(test)]
 mod testing;
+mod version;
 mod write;
 
 pub use keys::{KeySchema, Keys};
+pub use parts::{Parting, PartsWriter};
+pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told};
 pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source};
+pub use spill::Memory;
+pub use spool::Spool;
 pub use store::{is_url, stop_waiting_when};
-pub use write::{OutputKind, Values, Writer, check_place, length_of};
+pub use write::{Block, Care, Layout, OutputKind, Values, Writer, check_place, length_of};
 
 use crate::curves::CurveBatch;
 

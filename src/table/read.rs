@@ -11,6 +11,7 @@ use super::group::{Gather, Identity, Sorted, Stream, Streamed};
 use super::keys::KeySchema;
 use super::piece::{Number, Piece, Wanted, prepare};
 use super::source::{ColumnKind, Place, Source, kind_of};
+use super::spill::{Census, Gathered, Memory, Scatter};
 use crate::error::{Error, Result};
 use crate::formula::parse::Expression;
 use arrow::error::ArrowError;
@@ -38,12 +39,16 @@ pub struct ReadOptions {
     pub threads: usize,
     /// Set from outside to end the reading with [`Error::Interrupted`].
     pub interrupted: Arc<AtomicBool>,
+    /// The note of an earlier reading that had to restart: the rows of curves are known not to lie together.
+    pub scattered: Option<String>,
+    /// What rows may take that do not lie together; none: as much as they need.
+    pub memory: Option<Memory>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        ReadOptions { threads, interrupted: Arc::new(AtomicBool::new(false)) }
+        ReadOptions { threads, interrupted: Arc::new(AtomicBool::new(false)), scattered: None, memory: None }
     }
 }
 
@@ -104,17 +109,19 @@ pub fn read_with_labels(
         (false, true) => Identity::Whole,
         (false, false) => Identity::Key,
     };
-    let stream = Stream::new(&plan.wanted.schema, identity, plan.wanted.numbers.len());
-    let conveyor = Conveyor::start(&plan, options)?;
-    Ok(Reader {
-        plan,
-        options: options.clone(),
-        conveyor: Some(conveyor),
-        state: State::Streaming(Box::new(stream)),
-        ready: VecDeque::new(),
-        counts: Counts::default(),
-        notes: source.notes().to_vec(),
-    })
+    let mut notes = source.notes().to_vec();
+    let (conveyor, state) = match &options.scattered {
+        None => {
+            let stream = Stream::new(&plan.wanted.schema, identity, plan.wanted.numbers.len());
+            (Some(Conveyor::start(&plan, options)?), State::Streaming(Box::new(stream)))
+        }
+        Some(note) => {
+            notes.push(note.clone());
+            (None, State::Restarting)
+        }
+    };
+    let (ready, counts) = (VecDeque::new(), Counts::default());
+    Ok(Reader { selection: selection.clone(), plan, options: options.clone(), conveyor, state, ready, counts, notes })
 }
 
 /// All that the decoding threads need to know.
@@ -257,7 +264,8 @@ impl Conveyor {
         let threads = options.threads.clamp(1, MOST_THREADS).min(plan.tasks.len());
         // While one part is taken in, others wait: `threads` in this queue and one that is about to enter it.
         let (sender, receiver) = bounded(threads);
-        let room = (ROWS_WAITING / ROWS_OF_A_PIECE / (threads + 2)).max(2);
+        let waiting = options.memory.as_ref().map_or(ROWS_WAITING, |memory| memory.rows_waiting().min(ROWS_WAITING));
+        let room = (waiting / ROWS_OF_A_PIECE / (threads + 2)).max(2);
         let dispatch = Arc::new(Mutex::new(Dispatch { next: 0, queues: sender }));
         let mut conveyor = Conveyor { queues: Some(receiver), current: None, done: 0, threads: Vec::new() };
         for _ in 0..threads {
@@ -363,11 +371,14 @@ enum State {
     /// Told that it restarts; has not begun to.
     Restarting,
     HandingOut(Box<Sorted>),
+    /// The same, by way of a file.
+    Spilled(Box<Gathered>),
     Done,
 }
 
 /// Batches of curves, in input order.
 pub struct Reader {
+    selection: Selection,
     plan: Arc<Plan>,
     options: ReadOptions,
     conveyor: Option<Conveyor>,
@@ -410,9 +421,14 @@ impl Reader {
                         continue;
                     };
                     if let Streamed::CameBack(key) = stream.push(&piece, &mut self.ready).map_err(ungroupable)? {
+                        let how = match self.spills() {
+                            None => "read once more and grouped in memory".to_string(),
+                            Some(memory) => {
+                                format!("read twice more and grouped by way of {}", memory.folder.display())
+                            }
+                        };
                         self.notes.push(format!(
-                            "the rows of a curve do not lie together (rows of {key} come again later): read once more and \
-                             grouped in memory"
+                            "the rows of a curve do not lie together (rows of {key} come again later): {how}"
                         ));
                         self.ready.clear();
                         self.counts = Counts::default();
@@ -421,7 +437,16 @@ impl Reader {
                         return Ok(Some(Event::Restarted));
                     }
                 }
-                State::Restarting => self.state = State::HandingOut(Box::new(self.gather()?)),
+                State::Restarting => {
+                    self.state = match self.spills() {
+                        None => State::HandingOut(Box::new(self.gather()?)),
+                        Some(memory) => State::Spilled(Box::new(self.spill(&memory)?)),
+                    };
+                }
+                State::Spilled(gathered) => match gathered.next()? {
+                    Some(batch) => self.ready.push_back(batch),
+                    None => self.state = State::Done,
+                },
                 State::HandingOut(sorted) => match sorted.next().map_err(ungroupable)? {
                     Some(batch) => self.ready.push_back(batch),
                     None => self.state = State::Done,
@@ -431,6 +456,41 @@ impl Reader {
                 return Err(Error::Interrupted);
             }
         }
+    }
+
+    /// Where rows go that are to be grouped, if not into memory.
+    fn spills(&self) -> Option<Memory> {
+        let columns = self.plan.wanted.numbers.len();
+        let rows: Option<u64> = self.plan.source.rows();
+        let memory = self.options.memory.as_ref();
+        memory.filter(|memory| rows.is_none_or(|rows| !memory.holds(rows, columns))).cloned()
+    }
+
+    /// Reads everything again, twice: which curves there are, and their rows by way of a file.
+    fn spill(&mut self, memory: &Memory) -> Result<Gathered> {
+        let keys = Selection { numbers: Vec::new(), ..self.selection.clone() };
+        let mut keys = plan(&self.plan.source, &keys, &[])?;
+        // Keys of one converter alone can be told equal.
+        keys.wanted.schema = self.plan.wanted.schema.clone();
+        let (keys, schema) = (Arc::new(keys), &self.plan.wanted.schema);
+        let mut census = Census::new(schema, memory)?;
+        let mut conveyor = Some(Conveyor::start(&keys, &self.options)?);
+        let mut uncounted = Counts::default();
+        while let Some(piece) = next_piece(&keys, &self.options, &mut conveyor, &mut uncounted)? {
+            if !census.push(&piece)? {
+                return Err(Error::Usage(
+                    "the rows of a curve do not lie together, and there are more than 4 billion curves, or rows of one; \
+                     sort the input by the key columns, or split it with --where"
+                        .to_string(),
+                ));
+            }
+        }
+        let mut scatter = Scatter::new(census, schema, self.plan.wanted.numbers.len())?;
+        self.conveyor = Some(Conveyor::start(&self.plan, &self.options)?);
+        while let Some(piece) = next_piece(&self.plan, &self.options, &mut self.conveyor, &mut self.counts)? {
+            scatter.push(&piece)?;
+        }
+        scatter.finish()
     }
 
     /// Reads everything again, into memory.
@@ -619,6 +679,60 @@ mod tests {
             let expected: Vec<f64> = (0..100).map(|row| (row * 100 + index) as f64).collect();
             assert_eq!(columns, [expected]);
         }
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_into_memory_come_out_as_if_they_did() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.parquet");
+        // Curves of very different lengths, of which the longest fills a batch alone; the order of rows is random.
+        let rows = 1_200_000u64;
+        let mut stream = crate::random::Stream::new(3, 0);
+        let keys = (0..rows).map(|_| match stream.bits() % 4 {
+            0 => "long".to_string(),
+            1 => format!("k{}", stream.bits() % 7),
+            _ => format!("key number {}", stream.bits() % 40_000),
+        });
+        let key = StringArray::from_iter_values(keys);
+        let x: Float64Array = (0..rows).map(|row| Some(row as f64)).collect();
+        let y: Float64Array = (0..rows).map(|row| (row % 11 != 5).then_some(1.0 / row as f64)).collect();
+        let all = table(vec![("k", Arc::new(key) as ArrayRef), ("x", Arc::new(x)), ("y", Arc::new(y))]);
+        write_parquet_in_groups(&path, &all, 100_000);
+        let source = Source::open(&[path.display().to_string()]).expect("a source");
+        let memory = Memory { bytes: 8 << 20, folder: folder.path().to_path_buf() };
+        assert!(!memory.holds(rows, 2));
+        for filter in ["", "x < 1150000 and x != 77"] {
+            let selection = selection(&["k"], &["y", "x"], filter);
+            let read_with = |memory: Option<Memory>, scattered: Option<String>| {
+                let options = ReadOptions { threads: 3, memory, scattered, ..ReadOptions::default() };
+                let mut reader = read(&source, &selection, &options).expect("a reader");
+                let mut batches = Vec::new();
+                for event in &mut reader {
+                    match event.expect("no error") {
+                        Event::Batch(batch) => batches.push(batch),
+                        Event::Restarted => batches.clear(),
+                    }
+                }
+                (batches, reader.counts(), reader.notes().to_vec())
+            };
+            let (expected, counts, _) = read_with(None, None);
+            assert!(expected.len() > 3);
+            let borders =
+                |batches: &[Batch]| batches.iter().map(|batch| batch.curves.offsets.clone()).collect::<Vec<_>>();
+            for scattered in [None, Some("known before".to_string())] {
+                let (batches, own, notes) = read_with(Some(memory.clone()), scattered.clone());
+                assert!(exact(&batches) == exact(&expected) && own == counts);
+                assert!(borders(&batches) == borders(&expected));
+                let note = scattered.unwrap_or("grouped by way of".to_string());
+                assert!(notes[0].contains(&note), "{notes:?}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("entries").count(), 1, "a file of its own was left behind");
+        let gone = Memory { folder: folder.path().join("none"), ..memory };
+        let options = ReadOptions { memory: Some(gone), ..ReadOptions::default() };
+        let reader = read(&source, &selection(&["k"], &["y", "x"], ""), &options).expect("a reader");
+        let message = reader.filter_map(std::result::Result::err).next().expect("no folder").to_string();
+        assert!(message.contains("cannot be spilled here") && message.contains("--spill"), "{message}");
     }
 
     #[test]

@@ -4,18 +4,21 @@
 //! CSV on standard output for `-`. The file is written under a temporary name beside its place and renamed when it is
 //! complete; dropping the writer removes it. Knows no laws and no fits.
 //!
+//! Rows are laid out as a [`Block`] first, on any thread, by the writer's [`Layout`]; `block` keeps blocks as bytes.
+//!
 //! Standard output is spooled through a temporary file too: a reader that restarts makes void what was written before.
 
 use super::keys::{KeySchema, Keys};
 use super::store::{self, Upload, is_url};
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, UInt32Array, UInt64Array, make_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Metadata, Schema, SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -45,6 +48,8 @@ pub enum OutputKind {
     Number,
     /// u32.
     Count,
+    /// u64, all bits of which mean something.
+    Fingerprint,
     /// Booleans.
     Flag,
     /// Joined by `;` in CSV.
@@ -65,6 +70,8 @@ pub enum Values {
     /// `None` is null.
     Count(Vec<Option<u32>>),
     /// Never null.
+    Fingerprint(Vec<u64>),
+    /// Never null.
     Flag(Vec<bool>),
     /// Lists of strings, never null.
     TextList(Vec<Vec<Arc<str>>>),
@@ -78,6 +85,7 @@ impl Values {
             Values::Text(_) | Values::Word { .. } => OutputKind::Text,
             Values::Number(_) => OutputKind::Number,
             Values::Count(_) => OutputKind::Count,
+            Values::Fingerprint(_) => OutputKind::Fingerprint,
             Values::Flag(_) => OutputKind::Flag,
             Values::TextList(_) => OutputKind::TextList,
             Values::NumberList(_) => OutputKind::NumberList,
@@ -95,6 +103,7 @@ impl Values {
                 Arc::new(Float64Array::new(numbers.into(), Some(NullBuffer::new(known))))
             }
             Values::Count(counts) => Arc::new(UInt32Array::from(counts)),
+            Values::Fingerprint(prints) => Arc::new(UInt64Array::from(prints)),
             Values::Flag(flags) => Arc::new(BooleanArray::from(flags)),
             Values::TextList(lists) => {
                 let mut builder = ListBuilder::new(StringBuilder::new());
@@ -122,6 +131,7 @@ impl OutputKind {
             OutputKind::Text => DataType::Utf8,
             OutputKind::Number => DataType::Float64,
             OutputKind::Count => DataType::UInt32,
+            OutputKind::Fingerprint => DataType::UInt64,
             OutputKind::Flag => DataType::Boolean,
             OutputKind::TextList => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
             OutputKind::NumberList => DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))),
@@ -129,12 +139,35 @@ impl OutputKind {
     }
 }
 
+/// The columns of a table of results: how its rows are laid out. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    out: Arc<Path>,
+    pub(super) schema: SchemaRef,
+    /// Of the columns behind the keys.
+    kinds: Arc<[OutputKind]>,
+    keys: usize,
+}
+
+/// Rows of a table of results, laid out as columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block(pub(super) RecordBatch);
+
 /// Writes a table of results.
 pub struct Writer {
-    out: PathBuf,
-    schema: SchemaRef,
-    kinds: Vec<OutputKind>,
+    layout: Layout,
     format: Format,
+    durable: bool,
+}
+
+/// What a writer may take for granted, and what is asked of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Care {
+    /// Nobody else writes this table: its temporary file has a name of its own, `.NAME.part`, so that one that a killed
+    /// process left behind is replaced and not added to.
+    pub alone: bool,
+    /// The finished table has to survive a power cut.
+    pub durable: bool,
 }
 
 enum Format {
@@ -151,8 +184,9 @@ enum Place {
     Spool(File),
     /// Appears in its store when it is complete.
     Upload(Box<Upload>),
-    /// What is no file and cannot be replaced, as `/dev/null`.
-    Device(File),
+    /// Where they shall stay: what is no file and cannot be replaced, as `/dev/null`, and parts of a table, whose folder is
+    /// not in its place yet.
+    Plain(File),
 }
 
 impl Write for Place {
@@ -160,7 +194,7 @@ impl Write for Place {
         match self {
             Place::Beside(file, _) => file.write(bytes),
             Place::Upload(upload) => upload.write(bytes),
-            Place::Spool(file) | Place::Device(file) => file.write(bytes),
+            Place::Spool(file) | Place::Plain(file) => file.write(bytes),
         }
     }
 
@@ -168,7 +202,7 @@ impl Write for Place {
         match self {
             Place::Beside(file, _) => file.flush(),
             Place::Upload(upload) => upload.flush(),
-            Place::Spool(file) | Place::Device(file) => file.flush(),
+            Place::Spool(file) | Place::Plain(file) => file.flush(),
         }
     }
 }
@@ -181,79 +215,93 @@ impl Writer {
     /// # Errors
     /// A place that cannot be written to; two columns of one name.
     pub fn create(out: &str, keys: &KeySchema, columns: &[(String, OutputKind)]) -> Result<Writer> {
+        Writer::create_with(out, keys, columns, Care::default())
+    }
+
+    /// As [`Writer::create`], with more or less care.
+    ///
+    /// # Errors
+    /// As [`Writer::create`].
+    pub fn create_with(out: &str, keys: &KeySchema, columns: &[(String, OutputKind)], care: Care) -> Result<Writer> {
         let path = PathBuf::from(out);
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
         let arrow = matches!(ending.as_str(), "arrow" | "feather" | "ipc");
-        let key_types = keys.types().iter().map(|data_type| match data_type {
-            // A dictionary may not change within an Arrow file, and here every batch has its own.
-            DataType::Dictionary(_, value) if arrow => (**value).clone(),
-            other => other.clone(),
-        });
-        let key_fields = keys.names().iter().zip(key_types).map(|(name, data_type)| Field::new(name, data_type, true));
-        let result_fields = columns.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
-        let fields: Vec<Field> = key_fields.chain(result_fields).collect();
-        refuse_duplicates(&fields)?;
-        let schema = Arc::new(Schema::new(fields));
+        let layout = Layout::new(&path, keys, columns, arrow)?;
+        let schema = &layout.schema;
         let failed = |message: String| Error::Output { file: path.clone(), message };
-        let place = place_of(out)?;
+        let place = place_of(out, care.alone)?;
         let format = if out == "-" || ending == "csv" {
             let mut csv = BufWriter::new(place);
             let names = schema.fields().iter().map(|field| quoted(field.name())).collect::<Vec<_>>();
             writeln!(csv, "{}", names.join(",")).map_err(|error| failed(format!("cannot be written: {error}")))?;
             Format::Csv(csv)
         } else if arrow {
-            let writer = FileWriter::try_new(BufWriter::new(place), &schema);
+            let writer = FileWriter::try_new(BufWriter::new(place), schema);
             Format::Arrow(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
         } else {
-            // The Arrow schema is written at the end, since it holds the metadata.
-            let options = ArrowWriterOptions::new().with_properties(properties(columns)).with_skip_arrow_metadata(true);
-            let writer = ArrowWriter::try_new_with_options(place, schema.clone(), options);
-            Format::Parquet(writer.map_err(|error| failed(format!("cannot be written: {error}")))?)
+            parquet(&layout, place)?
         };
-        let kinds = columns.iter().map(|(_, kind)| *kind).collect();
-        Ok(Writer { out: path, schema, kinds, format })
+        Ok(Writer { layout, format, durable: care.durable })
     }
 
-    /// Appends rows: for each curve of `keys`, one for each of `laws` laws; `values` holds, column by column, as many.
+    /// A Parquet file that is a part of a table: `path` lies in a folder that is not in its place yet.
+    pub(super) fn part(path: &Path, layout: &Layout, care: Care) -> Result<Writer> {
+        let file = File::create_new(path).map_err(|error| layout.failed(&error))?;
+        let format = parquet(layout, Place::Plain(file))?;
+        Ok(Writer { layout: layout.clone(), format, durable: care.durable })
+    }
+
+    /// Bytes of rows that wait, encoded, for their row group to be complete.
+    pub(super) fn waiting(&self) -> usize {
+        match &self.format {
+            Format::Parquet(writer) => writer.in_progress_size(),
+            Format::Csv(_) | Format::Arrow(_) => 0,
+        }
+    }
+
+    /// Ends the row group, so that nothing waits.
+    pub(super) fn flush_rows(&mut self) -> Result<()> {
+        match &mut self.format {
+            Format::Parquet(writer) => writer.flush().map_err(|error| self.layout.failed(&error)),
+            Format::Csv(_) | Format::Arrow(_) => Ok(()),
+        }
+    }
+
+    /// How rows are laid out for this table.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Lays rows out and appends them: see [`Layout::rows`] and [`Writer::append`].
     ///
     /// # Errors
     /// [`Error::Output`]: a full disk, for example.
-    ///
-    /// # Panics
-    /// Where `values` has other columns, types or lengths than were announced.
     pub fn write<'a>(&mut self, keys: &Keys, laws: usize, values: impl Into<Cow<'a, [Values]>>) -> Result<()> {
-        let values: Cow<[Values]> = values.into();
-        assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
-        let rows = keys.len() * laws;
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        let repeat =
-            UInt32Array::from_iter_values((0..keys.len() as u32).flat_map(|curve| std::iter::repeat_n(curve, laws)));
-        for (column, field) in keys.columns().iter().zip(self.schema.fields()) {
-            let column =
-                if laws == 1 { column.clone() } else { take(column, &repeat, None).map_err(|e| self.failed(&e))? };
-            columns.push(cast(&column, field.data_type()).map_err(|error| self.failed(&error))?);
-        }
-        if let Format::Csv(writer) = &mut self.format {
-            let written = write_csv(writer, &columns, rows, &values);
-            return written.map_err(|error| self.failed(&error));
-        }
-        columns.extend(values.into_owned().into_iter().map(Values::into_array));
-        assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| self.failed(&error))?;
+        let block = self.layout.rows(keys, laws, values)?;
+        self.append(&block)
+    }
+
+    /// Appends rows that were laid out for this table.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: a full disk, for example.
+    pub fn append(&mut self, block: &Block) -> Result<()> {
         let written = match &mut self.format {
-            Format::Parquet(writer) => writer.write(&batch).map_err(|error| error.to_string()),
-            Format::Arrow(writer) => writer.write(&batch).map_err(|error| error.to_string()),
-            Format::Csv(_) => unreachable!("CSV was written above"),
+            Format::Parquet(writer) => writer.write(&block.0).map_err(|error| error.to_string()),
+            Format::Arrow(writer) => writer.write(&block.0).map_err(|error| error.to_string()),
+            Format::Csv(writer) => write_csv(writer, &block.0, self.layout.keys),
         };
-        written.map_err(|error| self.failed(&error))
+        written.map_err(|error| self.layout.failed(&error))
     }
 
     /// Completes the table and puts it in its place. `metadata` goes into the file where the format has room for it
     /// (Parquet and Arrow IPC).
     pub fn finish(self, metadata: &[(String, String)]) -> Result<()> {
-        let Writer { out, schema, format, .. } = self;
-        let failed =
-            |message: String| Error::Output { file: out.clone(), message: format!("cannot be written: {message}") };
+        let Writer { layout: Layout { out, schema, .. }, format, durable } = self;
+        let failed = |message: String| Error::Output {
+            file: out.to_path_buf(),
+            message: format!("cannot be written: {message}"),
+        };
         let place = match format {
             Format::Parquet(mut writer) => {
                 for (key, value) in metadata {
@@ -277,6 +325,9 @@ impl Writer {
         };
         match place {
             Place::Beside(file, path) => {
+                if durable {
+                    file.as_file().sync_all().map_err(|error| failed(error.to_string()))?;
+                }
                 file.persist(path).map_err(|error| failed(error.error.to_string()))?;
             }
             Place::Spool(mut file) => {
@@ -294,13 +345,163 @@ impl Writer {
                 }
             }
             Place::Upload(upload) => upload.finish()?,
-            Place::Device(mut file) => file.flush().map_err(|error| failed(error.to_string()))?,
+            Place::Plain(mut file) => {
+                let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+                let kept = if durable && regular { file.sync_all() } else { file.flush() };
+                kept.map_err(|error| failed(error.to_string()))?;
+            }
         }
         Ok(())
     }
+}
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Output { file: self.out.clone(), message: format!("cannot be written: {error}") }
+impl Block {
+    /// Columns of a table. A column without nulls never has a map of them, which would be written otherwise: equal values
+    /// are equal bytes, wherever they come from.
+    pub(super) fn new(schema: &SchemaRef, columns: Vec<ArrayRef>) -> std::result::Result<Block, ArrowError> {
+        let plain = |column: ArrayRef| match column.nulls() {
+            Some(nulls) if nulls.null_count() == 0 => make_array(column.to_data()),
+            _ => column,
+        };
+        RecordBatch::try_new(schema.clone(), columns.into_iter().map(plain).collect()).map(Block)
+    }
+
+    /// A text of a result column; the empty one where there is none.
+    ///
+    /// # Panics
+    /// Where the table has no such column of texts.
+    pub fn text(&self, column: &str, row: usize) -> &str {
+        self.0.column_by_name(column).expect("a column of this table").as_string::<i32>().value(row)
+    }
+
+    /// A number of a result column, of f64 or u32; NaN for null.
+    ///
+    /// # Panics
+    /// Where the table has no such column of numbers.
+    pub fn number(&self, column: &str, row: usize) -> f64 {
+        let column = self.0.column_by_name(column).expect("a column of this table");
+        match column.data_type() {
+            _ if column.is_null(row) => f64::NAN,
+            DataType::UInt32 => f64::from(column.as_primitive::<UInt32Type>().value(row)),
+            _ => column.as_primitive::<Float64Type>().value(row),
+        }
+    }
+
+    /// How many texts a list of a result column holds.
+    ///
+    /// # Panics
+    /// Where the table has no such column of lists.
+    pub fn length(&self, column: &str, row: usize) -> usize {
+        self.0.column_by_name(column).expect("a column of this table").as_list::<i32>().value(row).len()
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// The same rows with other numbers in a column; NaN is null.
+    ///
+    /// # Panics
+    /// Where the table has no such column of f64, or other rows.
+    pub fn with_numbers(&self, column: &str, numbers: Vec<f64>) -> Block {
+        let schema = self.0.schema();
+        let at = schema.index_of(column).expect("a column of this table");
+        let mut columns = self.0.columns().to_vec();
+        columns[at] = Values::Number(numbers).into_array();
+        Block::new(&schema, columns).expect("as many numbers as rows, in a column of numbers")
+    }
+
+    /// A truth value of a result column.
+    ///
+    /// # Panics
+    /// Where the table has no such column.
+    pub fn flag(&self, column: &str, row: usize) -> bool {
+        self.0.column_by_name(column).expect("a column of this table").as_boolean().value(row)
+    }
+}
+
+/// A Parquet file of this layout.
+fn parquet(layout: &Layout, place: Place) -> Result<Format> {
+    // The Arrow schema is written at the end, since it holds the metadata.
+    let options = ArrowWriterOptions::new().with_properties(properties(layout)).with_skip_arrow_metadata(true);
+    let writer = ArrowWriter::try_new_with_options(place, layout.schema.clone(), options);
+    Ok(Format::Parquet(writer.map_err(|error| layout.failed(&error))?))
+}
+
+impl Layout {
+    /// Of a table at `out`; an Arrow file's keys are written otherwise than those of others.
+    ///
+    /// # Errors
+    /// Two columns of one name.
+    pub(super) fn new(out: &Path, keys: &KeySchema, columns: &[(String, OutputKind)], arrow: bool) -> Result<Layout> {
+        let key_types = keys.types().iter().map(|data_type| match data_type {
+            // A dictionary may not change within an Arrow file, and here every batch has its own.
+            DataType::Dictionary(_, value) if arrow => (**value).clone(),
+            other => other.clone(),
+        });
+        let key_fields = keys.names().iter().zip(key_types).map(|(name, data_type)| Field::new(name, data_type, true));
+        let result_fields = columns.iter().map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        let fields: Vec<Field> = key_fields.chain(result_fields).collect();
+        refuse_duplicates(&fields)?;
+        let kinds = columns.iter().map(|(_, kind)| *kind).collect();
+        Ok(Layout { out: out.into(), schema: Arc::new(Schema::new(fields)), kinds, keys: keys.names().len() })
+    }
+
+    /// Where a key column or a column of texts is.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        let at = self.schema.index_of(name).ok()?;
+        (at < self.keys || self.kinds[at - self.keys] == OutputKind::Text).then_some(at)
+    }
+
+    /// The same without one column.
+    pub(super) fn without(&self, at: usize) -> Layout {
+        let fields = self.schema.fields().iter().enumerate().filter(|(index, _)| *index != at);
+        let schema = Arc::new(Schema::new(fields.map(|(_, field)| field.clone()).collect::<Vec<_>>()));
+        let kinds = self.kinds.iter().enumerate().filter(|(index, _)| self.keys + index != at);
+        let kinds = kinds.map(|(_, kind)| *kind).collect();
+        Layout { out: self.out.clone(), schema, kinds, keys: self.keys - usize::from(at < self.keys) }
+    }
+
+    /// For each curve of `keys` one row for each of `laws` laws; `values` holds, column by column, as many.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: keys that are not of the table's types.
+    ///
+    /// # Panics
+    /// Where `values` has other columns, types or lengths than were announced.
+    pub fn rows<'a>(&self, keys: &Keys, laws: usize, values: impl Into<Cow<'a, [Values]>>) -> Result<Block> {
+        let values: Cow<[Values]> = values.into();
+        assert!(values.iter().map(Values::kind).eq(self.kinds.iter().copied()), "columns other than announced");
+        let mut columns = self.keys(keys, laws)?;
+        columns.extend(values.into_owned().into_iter().map(Values::into_array));
+        let rows = keys.len() * laws;
+        assert!(columns.iter().all(|column| column.len() == rows), "a column has another length than curves × laws");
+        Block::new(&self.schema, columns).map_err(|error| self.failed(&error))
+    }
+
+    /// The key columns of such rows.
+    fn keys(&self, keys: &Keys, laws: usize) -> Result<Vec<ArrayRef>> {
+        let repeat =
+            UInt32Array::from_iter_values((0..keys.len() as u32).flat_map(|curve| std::iter::repeat_n(curve, laws)));
+        let column = |(column, field): (&ArrayRef, &Arc<Field>)| {
+            let column = if laws == 1 { column.clone() } else { take(column, &repeat, None)? };
+            cast(&column, field.data_type())
+        };
+        let columns = keys.columns().iter().zip(self.schema.fields()).map(column);
+        columns.collect::<std::result::Result<_, _>>().map_err(|error| self.failed(&error))
+    }
+
+    /// Whether a block of this layout holds the rows of these keys.
+    ///
+    /// # Errors
+    /// As [`Layout::rows`].
+    pub fn is_of(&self, block: &Block, keys: &Keys, laws: usize) -> Result<bool> {
+        Ok(block.0.columns()[..self.keys] == self.keys(keys, laws)?)
+    }
+
+    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Output { file: self.out.to_path_buf(), message: format!("cannot be written: {error}") }
     }
 }
 
@@ -309,10 +510,10 @@ impl Writer {
 /// # Errors
 /// As [`Writer::create`].
 pub fn check_place(out: &str) -> Result<()> {
-    place_of(out).map(drop)
+    place_of(out, false).map(drop)
 }
 
-fn place_of(out: &str) -> Result<Place> {
+fn place_of(out: &str, alone: bool) -> Result<Place> {
     if out == "-" {
         let spool = tempfile::tempfile();
         let failed = |error| Error::Output { file: out.into(), message: format!("cannot be spooled: {error}") };
@@ -321,7 +522,7 @@ fn place_of(out: &str) -> Result<Place> {
     if is_url(out) {
         return Ok(Place::Upload(Box::new(Upload::create(out)?)));
     }
-    place_beside(Path::new(out))
+    place_beside(Path::new(out), alone)
 }
 
 /// The length in bytes of a table that was written to `out`; `None` for what has none, as standard output.
@@ -345,7 +546,7 @@ fn refuse_duplicates(fields: &[Field]) -> Result<()> {
     Ok(())
 }
 
-fn place_beside(path: &Path) -> Result<Place> {
+fn place_beside(path: &Path, alone: bool) -> Result<Place> {
     let failed = |message: String| Error::Output { file: path.to_path_buf(), message };
     // Through a link the file that it points to is replaced, not the link.
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -354,7 +555,7 @@ fn place_beside(path: &Path) -> Result<Place> {
     }
     if target.exists() && !target.is_file() {
         let device = File::options().write(true).open(&target);
-        return Ok(Place::Device(device.map_err(|error| failed(format!("cannot be written: {error}")))?));
+        return Ok(Place::Plain(device.map_err(|error| failed(format!("cannot be written: {error}")))?));
     }
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -364,7 +565,15 @@ fn place_beside(path: &Path) -> Result<Place> {
         return Err(failed(format!("the folder {} does not exist; make it first", folder.display())));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".sweepfit-").suffix(".part");
+    let name = target.file_name().map(|name| format!(".{}.part", name.to_string_lossy())).unwrap_or_default();
+    match alone {
+        true => builder.prefix(&name).rand_bytes(0),
+        false => builder.prefix(".sweepfit-").suffix(".part"),
+    };
+    if alone {
+        // Left by a killed process; where there is none, there is nothing to do.
+        let _ = std::fs::remove_file(folder.join(&name));
+    }
     // The result is an ordinary file, not a private one as temporary files are.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -373,7 +582,7 @@ fn place_beside(path: &Path) -> Result<Place> {
     Ok(Place::Beside(file, target))
 }
 
-fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
+fn properties(layout: &Layout) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("sweepfit version ", env!("CARGO_PKG_VERSION")).to_string())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -383,11 +592,11 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
         .set_dictionary_page_size_limit(DICTIONARY)
         // Per page they cost time at every value, and nobody looks results up by them.
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    for (name, kind) in columns {
-        if *kind == OutputKind::Number {
+    for (field, kind) in layout.schema.fields()[layout.keys..].iter().zip(layout.kinds.iter()) {
+        if matches!(kind, OutputKind::Number | OutputKind::Fingerprint) {
             // Fitted numbers hardly ever repeat; a dictionary would be built only to be given up. Nor can they be
             // compressed: zstd takes a twelfth off them, for more time than all else about them takes.
-            let path = ColumnPath::new(vec![name.clone()]);
+            let path = ColumnPath::new(vec![field.name().clone()]);
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
             properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
         }
@@ -395,36 +604,24 @@ fn properties(columns: &[(String, OutputKind)]) -> WriterProperties {
     properties.build()
 }
 
-fn write_csv(
-    writer: &mut impl Write,
-    keys: &[ArrayRef],
-    rows: usize,
-    values: &[Values],
-) -> std::result::Result<(), String> {
+fn write_csv(writer: &mut impl Write, batch: &RecordBatch, keys: usize) -> std::result::Result<(), String> {
     let options = FormatOptions::default().with_null("");
-    let keys = keys.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
-    let keys = keys.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let formats = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+    let formats = formats.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     let mut line = String::new();
-    for row in 0..rows {
+    for row in 0..batch.num_rows() {
         line.clear();
-        for key in &keys {
-            let value = key.value(row).try_to_string().map_err(|error| error.to_string())?;
-            line.push_str(&quoted(&value));
-            line.push(',');
-        }
-        for column in values {
-            match column {
-                Values::Text(texts) => line.push_str(&quoted(&texts[row])),
-                Values::Word { words, which } => line.push_str(&quoted(&words[usize::from(which[row])])),
-                Values::Number(numbers) if numbers[row].is_nan() => {}
+        for (position, (column, format)) in batch.columns().iter().zip(&formats).enumerate() {
+            match column.data_type() {
+                _ if column.is_null(row) => {}
                 // The shortest text that reads back as the same number.
-                Values::Number(numbers) => line.push_str(&format!("{:?}", numbers[row])),
-                Values::Count(counts) => line.push_str(&counts[row].map_or(String::new(), |count| count.to_string())),
-                Values::Flag(flags) => line.push_str(if flags[row] { "true" } else { "false" }),
-                Values::TextList(lists) => line.push_str(&quoted(&lists[row].join(";"))),
-                Values::NumberList(lists) => {
-                    let numbers: Vec<String> = lists[row].iter().map(|number| format!("{number:?}")).collect();
-                    line.push_str(&numbers.join(";"));
+                DataType::Float64 if position >= keys => {
+                    line.push_str(&format!("{:?}", column.as_primitive::<Float64Type>().value(row)));
+                }
+                DataType::List(_) => line.push_str(&quoted(&joined(&column.as_list::<i32>().value(row)))),
+                _ => {
+                    let value = format.value(row).try_to_string().map_err(|error| error.to_string())?;
+                    line.push_str(&quoted(&value));
                 }
             }
             line.push(',');
@@ -433,6 +630,15 @@ fn write_csv(
         writeln!(writer, "{line}").map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// A list of texts or of numbers in one field.
+fn joined(list: &ArrayRef) -> String {
+    let texts: Vec<String> = match list.data_type() {
+        DataType::Float64 => list.as_primitive::<Float64Type>().values().iter().map(|n| format!("{n:?}")).collect(),
+        _ => list.as_string::<i32>().iter().flatten().map(String::from).collect(),
+    };
+    texts.join(";")
 }
 
 /// A CSV field, in quotes where it needs them.
@@ -449,8 +655,7 @@ mod tests {
     use super::super::testing::*;
     use super::super::{Source, read};
     use super::*;
-    use arrow::array::{AsArray, StringViewArray};
-    use arrow::datatypes::Float64Type;
+    use arrow::array::StringViewArray;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     fn columns() -> Vec<(String, OutputKind)> {

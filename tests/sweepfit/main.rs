@@ -13,6 +13,7 @@ mod extrapolation;
 mod job;
 mod language;
 mod mutations;
+mod nightly;
 mod nist;
 mod properties;
 mod published;

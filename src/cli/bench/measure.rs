@@ -258,7 +258,10 @@ impl Data {
             selection: Selection { keys: self.by.clone(), numbers, filter: None },
             fits: vec![pipeline::Fit { plan, spelling, device: engine.device.clone() }],
             extras: Extras::default(),
+            parts: None,
             verify: 0,
+            memory: None,
+            rerun: pipeline::Rerun::default(),
             out: text_of(&self.folder.path().join("fits.parquet"))?,
             threads,
             // A signal ends the process: nothing is written that somebody waits for.

@@ -5,6 +5,7 @@
 use clap::ValueEnum;
 use std::sync::Arc;
 use sweepfit::fit::Loss;
+use sweepfit::fit::fallback::Fallback;
 use sweepfit::fit::gpu::Gpu;
 use sweepfit::fit::pack::Plan;
 use sweepfit::pipeline::Device;
@@ -66,6 +67,7 @@ pub fn choose(choice: Choice, adapter: Option<&str>, plans: &[&Plan], source: &S
             Ok(match open(adapter) {
                 Ok(gpu) => {
                     let name = gpu.adapter.clone().unwrap_or_default();
+                    let gpu = Device { backend: Arc::new(Fallback::behind(gpu.backend)), ..gpu };
                     let device = |plan: &Plan| if plan.model.is_closed_form() { Device::cpu() } else { gpu.clone() };
                     let note = format!("{name} searches: the CPU would need about {total:.0} s");
                     Devices { each: plans.iter().copied().map(device).collect(), note: Some(note) }

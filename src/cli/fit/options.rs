@@ -25,6 +25,29 @@ pub fn loss(text: &str) -> Parsed<Loss> {
     }
 }
 
+/// Bytes: `4GiB`, `500MB`, `1.5G`, or a plain number.
+pub fn size(text: &str) -> Parsed<u64> {
+    const LEAST: f64 = (64 << 20) as f64;
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit);
+    let factor: f64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "kb" => 1e3,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "mb" => 1e6,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "gb" => 1e9,
+        "t" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "tb" => 1e12,
+        _ => return Err(format!("\"{unit}\" is no unit of memory: write it as 4GiB or 500MB")),
+    };
+    match number(digits.trim_end())? * factor {
+        bytes if bytes >= LEAST => Ok(bytes as u64),
+        _ => Err("a run takes 64MiB at least".into()),
+    }
+}
+
 /// More replicates of a curve than these would not fit into memory beside each other.
 const MOST_REPLICATES: u32 = 1_000_000;
 /// The share of points held out by `--select holdout`: three points of ten, so that ten points still bear a law of five
@@ -117,6 +140,16 @@ mod tests {
         assert_eq!(control(start("alpha=0.3,-0.5")).starts, [0.3, -0.5]);
         assert_eq!(loss("huber"), Ok(Loss::Huber { delta: 1e-3 }));
         assert_eq!(loss("huber:0.5"), Ok(Loss::Huber { delta: 0.5 }));
+    }
+
+    #[test]
+    fn sizes_of_memory_are_read() {
+        for (text, bytes) in [("4GiB", 4 << 30), ("500MB", 500_000_000), ("1.5g", 3 << 29), ("67108864", 64 << 20)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (text, expected) in [("4 parsecs", "no unit of memory"), ("1MiB", "64MiB at least"), ("x", "no unit")] {
+            assert!(size(text).expect_err(text).contains(expected), "{text}");
+        }
     }
 
     #[test]

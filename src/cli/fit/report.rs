@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use sweepfit::fit::Status;
 use sweepfit::law::Law;
-use sweepfit::pipeline::{Progress, Report};
+use sweepfit::pipeline::{Broken, Changes, Progress, Report};
 use sweepfit::verify::Verification;
 
 /// Which names of each formula are columns and which are parameters, a line each.
@@ -114,6 +114,32 @@ pub fn text(report: &Report, dropping: bool) -> String {
     }
     let (curves, rows) = (counted(report.curves, "curve"), counted(report.rows_read, "row"));
     line(format!("{curves} of {rows}{}", left_out(report)));
+    if report.taken_over > 0 {
+        line(format!("{} fitted by an earlier run and taken over", counted(report.taken_over, "curve")));
+    }
+    if let Some(Changes { same, changed, new }) = report.changes {
+        let (same, changed, new) = (grouped(same), grouped(changed), grouped(new));
+        let vanished = counted(report.vanished.len() as u64, "curve");
+        line(format!("since the earlier run: {same} carried over, {changed} changed, {new} new; {vanished} vanished"));
+        report.vanished.iter().take(NAMED).for_each(|key| line(format!("  vanished: {key}")));
+        if report.vanished.len() > NAMED {
+            let more = grouped((report.vanished.len() - NAMED) as u64);
+            line(format!("  and {more} more: --summary lists them all"));
+        }
+    }
+    if let Some(watched) = &report.watched {
+        let (tested, broken) = (counted(watched.tested, "curve"), counted(watched.broken.len() as u64, "curve"));
+        let (law, untested) = (&watched.law, grouped(watched.untested));
+        line(format!("{law}: new points of {tested} tested, of {untested} could not be; {broken} broken"));
+        for Broken { key, p, adjusted, points } in watched.broken.iter().take(NAMED) {
+            let points = counted(*points, "new point");
+            line(format!("  broken: {key}: {points}, p = {p:.1e}, adjusted {adjusted:.1e}"));
+        }
+        if watched.broken.len() > NAMED {
+            let more = grouped((watched.broken.len() - NAMED) as u64);
+            line(format!("  and {more} more: see broke_adjusted, or sweepfit.watch in the metadata"));
+        }
+    }
     let several = report.laws.len() > 1;
     for law in &report.laws {
         let counts: Vec<String> = Status::ALL

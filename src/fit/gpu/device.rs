@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -155,7 +156,29 @@ pub struct Device {
     pub timestamps: bool,
     /// Stands for a driver that runs something else than it was given.
     pub alteration: Option<Alteration>,
+    /// Stands for a card that is pulled out.
+    pub loss: Option<(Stage, AtomicIsize)>,
     failure: Failure,
+}
+
+/// The stages of a search on the device, in their order: where tests let it be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the pipelines of a model are asked for.
+    Compile,
+    /// Before the buffers of a chunk are made and filled.
+    Upload,
+    /// Before its commands are submitted.
+    Submit,
+    /// Before its end is waited for.
+    Wait,
+    /// Before its results are read.
+    Read,
+}
+
+impl Stage {
+    /// Every stage.
+    pub const ALL: [Stage; 5] = [Stage::Compile, Stage::Upload, Stage::Submit, Stage::Wait, Stage::Read];
 }
 
 /// What a made-up faulty driver makes of a shader's text.
@@ -194,7 +217,17 @@ impl Device {
             // Dropping the device at the end of the run is a loss, too, but nobody will ask.
             on_loss.leave(format!("{name} was lost ({reason:?}): {message}"));
         });
-        Ok(Device { adapter, device, queue, limits, timestamps, alteration: None, failure })
+        Ok(Device { adapter, device, queue, limits, timestamps, alteration: None, loss: None, failure })
+    }
+
+    /// Says that a stage begins; where the device is to be lost at it, it is.
+    pub fn reach(&self, stage: Stage) {
+        if let Some((at, left)) = &self.loss
+            && *at == stage
+            && left.fetch_sub(1, Ordering::Relaxed) == 0
+        {
+            self.device.destroy();
+        }
     }
 
     /// What has gone wrong since the device was opened.

@@ -11,7 +11,7 @@ mod lay;
 pub mod program;
 mod replicate;
 
-pub use device::{Adapter, adapters};
+pub use device::{Adapter, Stage, adapters};
 pub use evaluate::Evaluated;
 
 use super::problem::Problem;
@@ -155,6 +155,13 @@ impl Gpu {
         self
     }
 
+    /// This GPU, which is lost at a stage of the search once that was reached `times` times before: with it tests show
+    /// what becomes of the run.
+    pub fn with_loss_at(mut self, stage: Stage, times: usize) -> Gpu {
+        self.device.loss = Some((stage, (times as isize).into()));
+        self
+    }
+
     /// The adapter that is open.
     pub fn adapter(&self) -> &Adapter {
         &self.device.adapter
@@ -184,6 +191,7 @@ impl Gpu {
     }
 
     fn pipelines(&self, problem: &Problem) -> Result<Arc<Pipelines>> {
+        self.device.reach(Stage::Compile);
         let start = Instant::now();
         let program = Program::compose(problem.model, problem.loss, &problem.grid);
         let mut programs = lock(&self.programs);
@@ -298,6 +306,7 @@ impl Gpu {
             basins: 4 * (curves * layout.basin_words()) as u64,
             results: 4 * (curves * MOST_BASINS * layout.result_words()) as u64,
         };
+        self.device.reach(Stage::Upload);
         let mut slot = lock(&self.idle).pop().unwrap_or_else(|| Slot::new(&self.device));
         slot.grow(&self.device, &sizes);
         let Device { device, queue, .. } = &self.device;
@@ -359,6 +368,7 @@ impl Gpu {
         let at = CLOCK_BYTES + sizes.basins;
         encoder.copy_buffer_to_buffer(&slot.storage[7], 0, &slot.back, at, sizes.results);
         let bytes = at + sizes.results;
+        self.device.reach(Stage::Submit);
         let submission = queue.submit([encoder.finish()]);
         self.device.map(&slot.back, bytes);
         self.device.check()?;
@@ -368,7 +378,9 @@ impl Gpu {
     /// Waits for a chunk and takes its proposals.
     fn collect(&self, layer: &Layer, flight: Flight, job: &Job, into: &mut Gathered) -> Result<()> {
         let start = Instant::now();
+        self.device.reach(Stage::Wait);
         self.device.wait(&flight.submission)?;
+        self.device.reach(Stage::Read);
         let waited = start.elapsed();
         let start = Instant::now();
         {
