@@ -15,6 +15,7 @@ use super::appeal::tabulate;
 use super::judge::polish;
 use super::lanes::{Gathered, each};
 use super::model::{Coordinate, Projection};
+use super::orthogonal::Triangle;
 use super::problem::Problem;
 use super::symmetry::Symmetry;
 use super::{Proposals, Space};
@@ -33,8 +34,12 @@ const KEPT: usize = 8;
 const DISTANCES: usize = 12;
 const NEAREST: f64 = 1e-4;
 const FARTHEST: f64 = 10.0;
-/// Bisections of a basin's distance.
-const BISECTIONS: usize = 12;
+/// Steps of the floor at one combination of cells, halvings of a step, the factor by which it changes the distance at most,
+/// and the relative gain below which it has settled.
+const STEPS: usize = 12;
+const HALVINGS: usize = 4;
+const FACTOR: f64 = 4.0;
+const ENOUGH: f64 = 1e-3;
 /// Most linear parameters: a constant, two exponents of one break, one more of another.
 const MOST_LINEAR: usize = 6;
 /// Axes of the ordinary projection up to which that is searched on a good product grid.
@@ -128,12 +133,13 @@ impl Draft {
 pub fn propose(problem: &Problem, above: &Above) -> Proposals {
     let found: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
-        .map_init(Default::default, |(gathered, scratch): &mut (Gathered, Scratch), curve| {
-            match problem.status[curve] {
-                None => Search::new(problem, above, curve, gathered, scratch).proposals(),
+        .map_init(
+            Default::default,
+            |(gathered, scratch, memory): &mut (Gathered, Scratch, Memory), curve| match problem.status[curve] {
+                None => Search::new(problem, above, curve, gathered, scratch).proposals(memory),
                 Some(_) => Vec::new(),
-            }
-        })
+            },
+        )
         .collect();
     let mut crowd = Proposals { offsets: vec![0], coordinates: Vec::new() };
     for coordinates in found {
@@ -153,6 +159,26 @@ struct Best {
     residual: f64,
     distance: f64,
     sign: f64,
+}
+
+/// Floor and linear parameters at one combination of cells.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    residual: f64,
+    floor: f64,
+    sign: f64,
+    solution: Vector,
+}
+
+/// Memory of [`Search::fit`], reused from cell to cell.
+#[derive(Debug, Default)]
+struct Memory {
+    columns: Vec<Vec<f64>>,
+    right: Vec<f64>,
+    triangle: Triangle,
+    solution: Vector,
+    held: [Option<f64>; MOST_LINEAR],
+    slope: Vec<f64>,
 }
 
 /// One curve.
@@ -344,21 +370,6 @@ impl<'a> Search<'a> {
         (if residual.is_finite() { residual.max(0.0) } else { f64::INFINITY }, solution)
     }
 
-    /// Solves at one distance and combination of cells, straight from the columns.
-    fn solve_at(&self, sign: f64, distance: f64, cells: [usize; 2]) -> Option<(f64, Vector)> {
-        let (target, weight) = self.target(self.floor(sign, distance)?);
-        let count = self.above.linear.len();
-        let (mut matrix, mut right) = ([[0.0; MOST_LINEAR]; MOST_LINEAR], [0.0; MOST_LINEAR]);
-        for l in 0..count {
-            right[l] = product(&weight, self.column(l, cells), &target);
-            for m in 0..=l {
-                matrix[l][m] = product(&weight, self.column(l, cells), self.column(m, cells));
-                matrix[m][l] = matrix[l][m];
-            }
-        }
-        Some(self.solve(&matrix, &right, product(&weight, &target, &target)))
-    }
-
     /// The best distance at every combination of cells: the second block's cells run fastest.
     fn best(&self) -> Vec<Best> {
         let (first, second) = (self.cells(0), self.cells(1));
@@ -415,12 +426,117 @@ impl<'a> Search<'a> {
         best
     }
 
+    /// The floor and the linear parameters at one combination of cells: from the best distance, by Gauss and Newton's steps
+    /// of the floor with the linear parameters solved at each.
+    fn settle(&self, best: Best, cells: [usize; 2], memory: &mut Memory) -> Option<Settled> {
+        let mut floor = self.floor(best.sign, best.distance)?;
+        let (mut residual, mut step) = self.fit(floor, cells, memory)?;
+        // Distance from the data, positive on the right side of them.
+        let edge = if best.sign > 0.0 { self.lowest } else { self.highest };
+        for _ in 0..STEPS {
+            let distance = edge - floor;
+            let mut moved = None;
+            for _ in 0..HALVINGS {
+                // The distance changes by at most this factor.
+                let there = (distance - step) / distance;
+                let reached = edge - distance * there.clamp(1.0 / FACTOR, FACTOR);
+                let at = self.curve * self.problem.model.len() + self.above.floor;
+                let reached = reached.max(self.problem.lower[at]).min(self.problem.upper[at]);
+                match self.fit(reached, cells, memory) {
+                    Some((there, next)) if there < residual => {
+                        moved = Some((reached, there, next));
+                        break;
+                    }
+                    _ => step *= 0.25,
+                }
+            }
+            let Some((reached, there, next)) = moved else { break };
+            let gained = residual - there;
+            (floor, residual, step) = (reached, there, next);
+            if gained <= ENOUGH * residual {
+                break;
+            }
+        }
+        let (residual, _) = self.fit(floor, cells, memory)?;
+        Some(Settled { residual, floor, sign: best.sign, solution: memory.solution })
+    }
+
+    /// Solves the linear parameters for one floor and combination of cells; the residual, and the step by which the floor
+    /// should move.
+    fn fit(&self, floor: f64, cells: [usize; 2], memory: &mut Memory) -> Option<(f64, f64)> {
+        let (count, p) = (self.above.linear.len(), self.problem.model.len());
+        let Memory { columns, right, triangle, solution, held, slope } = memory;
+        columns.resize_with(count + 1, Vec::new);
+        held.fill(None);
+        let sign = (self.y[0] - floor).signum();
+        if self.y.iter().any(|y| (y - floor) * sign <= 0.0) {
+            return None;
+        }
+        for _ in 0..=count {
+            let mut free = 0;
+            right.clear();
+            right.extend(self.y.iter().zip(&self.root).map(|(y, root)| {
+                let above = (y - floor).abs();
+                above.ln() * above * root
+            }));
+            let weight = || self.y.iter().zip(&self.root).map(|(y, root)| (y - floor).abs() * root);
+            for l in 0..count {
+                let values = self.column(l, cells);
+                match held[l] {
+                    Some(value) => {
+                        right.iter_mut().zip(weight().zip(values)).for_each(|(right, (w, b))| *right -= value * w * b);
+                    }
+                    None => {
+                        columns[free].clear();
+                        columns[free].extend(weight().zip(values).map(|(w, b)| w * b));
+                        free += 1;
+                    }
+                }
+            }
+            // What the floor moves: d log|y - E| = -dE/(y - E).
+            slope.clear();
+            slope.extend(self.root.iter().map(|root| sign * root));
+            std::mem::swap(&mut columns[free], slope);
+            triangle.make(&mut columns[..=free], right, free + 1);
+            let mut own = [0.0; MOST_LINEAR];
+            triangle.solve(columns, right, &mut own[..free]);
+            let mut own = own.into_iter();
+            let mut left = false;
+            for l in 0..count {
+                solution[l] = held[l].unwrap_or_else(|| own.next().expect("one per free parameter"));
+                let j = self.above.linear[l];
+                if j != self.above.amplitude && held[l].is_none() {
+                    let (lower, upper) =
+                        (self.problem.lower[self.curve * p + j], self.problem.upper[self.curve * p + j]);
+                    if solution[l] < lower || solution[l] > upper {
+                        held[l] = Some(solution[l].max(lower).min(upper));
+                        left = true;
+                    }
+                }
+            }
+            if !left {
+                let rank = triangle.rank_of(free);
+                let residual: f64 = right[rank..].iter().map(|r| r * r).sum();
+                return residual.is_finite().then(|| (residual, triangle.last(columns, right, free)));
+            }
+        }
+        None
+    }
+
     /// The coordinates of the curve's crowd, best first.
-    fn proposals(&self) -> Vec<f64> {
+    fn proposals(&self, memory: &mut Memory) -> Vec<f64> {
         let best = self.best();
         let second = self.cells(1);
         let sizes: Vec<usize> = self.picks.iter().flatten().map(Vec::len).collect();
-        let residual = |point: usize| best[point].residual;
+        let settled: Vec<Option<Settled>> = (0..best.len())
+            .map(|point| {
+                best[point]
+                    .residual
+                    .is_finite()
+                    .then(|| self.settle(best[point], [point / second, point % second], memory))?
+            })
+            .collect();
+        let residual = |point: usize| settled[point].map_or(f64::INFINITY, |settled| settled.residual);
         let axes = self.above.axes.iter().flatten();
         let places: Vec<bool> = axes.map(|&axis| is_place(self.problem, axis)).collect();
         let mut found: Vec<usize> = (0..best.len())
@@ -431,11 +547,8 @@ impl<'a> Search<'a> {
         let model = self.problem.model;
         let mut coordinates = Vec::with_capacity(found.len() * model.len());
         for point in found {
+            let Some(Settled { floor, sign, solution, .. }) = settled[point] else { continue };
             let cells = [point / second, point % second];
-            let Best { sign, distance, .. } = best[point];
-            let distance = self.bisect(sign, distance, cells);
-            let solved = self.solve_at(sign, distance, cells);
-            let (Some((_, solution)), Some(floor)) = (solved, self.floor(sign, distance)) else { continue };
             let mut z = vec![0.0; model.len()];
             z[self.above.floor] = floor;
             for block in 0..self.above.axes.len() {
@@ -449,18 +562,6 @@ impl<'a> Search<'a> {
             }
         }
         coordinates
-    }
-
-    /// Narrows the distance of the floor between its neighbours, by thirds in its logarithm.
-    fn bisect(&self, sign: f64, distance: f64, cells: [usize; 2]) -> f64 {
-        let step = (FARTHEST / NEAREST).ln() / (DISTANCES - 1) as f64;
-        let (mut low, mut high) = (distance.ln() - step, distance.ln() + step);
-        let value = |log: f64| self.solve_at(sign, log.exp(), cells).map_or(f64::INFINITY, |(residual, _)| residual);
-        for _ in 0..BISECTIONS {
-            let (left, right) = (low + (high - low) / 3.0, high - (high - low) / 3.0);
-            if value(left) < value(right) { high = right } else { low = left }
-        }
-        (0.5 * (low + high)).exp()
     }
 }
 

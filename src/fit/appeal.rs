@@ -2,10 +2,12 @@
 //!
 //! In: a curve of a problem and a point. Out: a point near a minimum, from which the judge descends once more; the verdict
 //! stays with the judge. Steps are Levenberg and Marquardt's, but by orthogonalisation (Householder), which does not square
-//! the condition number, and eight dampings are tried at once, one per lane. In linear space the amplitudes are never
-//! damped: they are solved exactly at every trial point (variable projection in Kaufman's form, 1975).
+//! the condition number, and eight dampings are tried at once, one per lane. Coordinates in
+//! which h is linear, amplitudes in linear space, are never damped: they are solved exactly at every trial point (variable
+//! projection in Kaufman's form, 1975).
 
 use super::lanes::{Gathered, each};
+use super::orthogonal::{Triangle, least_squares};
 use super::problem::Problem;
 use super::{Loss, Space};
 use crate::evaluate::instruction_set::kernel;
@@ -19,8 +21,11 @@ const DAMPINGS: [f64; LANES] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3];
 const MOST_DAMPING: f64 = 1e16;
 /// Relative steps this small are left to the judge.
 const SETTLED: f64 = 1e-8;
-/// A column this nearly a combination of the others (sine of the angle) is left out of a step.
-const DEPENDENT: f64 = 1e-13;
+
+/// The share of a step after which the second derivative along it is taken.
+const PROBE: f64 = 0.1;
+/// A bend of more than this share of its step is not believed.
+const MOST_BEND: f64 = 1.5;
 
 /// Memory of the approach, reused from start to start.
 #[derive(Debug, Default)]
@@ -68,12 +73,12 @@ struct Place {
 }
 
 /// Moves `z` towards a minimum of the exact objective within the curve's box, and leaves it where nothing can be improved.
-/// `project`: solve amplitudes at every trial point where that is possible, else step in all coordinates alike.
+/// `project`: solve linear coordinates at every trial point where that is possible, else step in all coordinates alike.
 pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, workspace: &mut Workspace) {
     let model = problem.model;
     let p = model.len();
     let bounds = |j: usize| (problem.lower[curve * p + j], problem.upper[curve * p + j]);
-    let exact = project && model.space == Space::Linear && problem.loss == Loss::Squares;
+    let exact = project && !model.solved.is_empty() && problem.loss == Loss::Squares;
     workspace.gathered.gather(problem, &[curve]);
     let mut first = best(problem, curve, &vec![z.to_vec(); LANES], exact, workspace);
     if first.is_none() {
@@ -91,12 +96,12 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
                 here.z[j] <= lower && descent <= 0.0 || here.z[j] >= upper && descent >= 0.0
             })
             .collect();
-        let solved = |j: usize| exact && model.amplitudes.contains(&j);
+        let solved = |j: usize| exact && model.solved.contains(&j);
         let stepped: Vec<usize> = (0..p).filter(|&j| !held[j] && !solved(j)).collect();
         if stepped.is_empty() {
             break;
         }
-        // The amplitudes first: what is left of the other columns is what amplitudes cannot make up for.
+        // The solved ones first: what is left of the other columns is what those cannot make up for.
         let mut columns: Vec<Vec<f64>> = (0..p)
             .filter(|&j| !held[j] && solved(j))
             .chain(stepped.iter().copied())
@@ -104,7 +109,9 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
             .collect();
         let first = columns.len() - stepped.len();
         let mut residual = here.residual.clone();
-        let rank = triangularise(&mut columns, &mut residual, first);
+        let mut triangle = Triangle::default();
+        triangle.make(&mut columns, &mut residual, first);
+        let rank = triangle.rank_of(first);
         for (k, &j) in stepped.iter().enumerate() {
             let own = &columns[first + k];
             reach[j] = reach[j].max(own[rank.min(own.len())..].iter().map(|x| x * x).sum::<f64>().sqrt());
@@ -112,11 +119,18 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
         let reduced: Vec<Vec<f64>> =
             columns[first..].iter().map(|column| column[rank.min(column.len())..].to_vec()).collect();
         let reduced_residual = residual[rank.min(residual.len())..].to_vec();
-        let trials: Vec<Vec<f64>> = DAMPINGS
+        let scales: Vec<Vec<f64>> = DAMPINGS
             .iter()
-            .map(|share| {
-                let scale: Vec<f64> = stepped.iter().map(|&j| (damping * share).sqrt() * reach[j]).collect();
-                let step = damped(&reduced, &reduced_residual, &scale);
+            .map(|share| stepped.iter().map(|&j| (damping * share).sqrt() * reach[j]).collect())
+            .collect();
+        let mut steps: Vec<Vec<f64>> =
+            scales.iter().map(|scale| least_squares(&reduced, &reduced_residual, scale)).collect();
+        if !exact && problem.loss == Loss::Squares {
+            bend(problem, curve, &here, &stepped, &scales, &mut steps, workspace);
+        }
+        let trials: Vec<Vec<f64>> = steps
+            .iter()
+            .map(|step| {
                 let mut trial = here.z.clone();
                 for (k, &j) in stepped.iter().enumerate() {
                     let (lower, upper) = bounds(j);
@@ -158,6 +172,52 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
     z.copy_from_slice(&here.z);
 }
 
+/// Bends straight steps along the valley that they leave: adds half the geodesic acceleration (Transtrum and Sethna 2012), the
+/// damped step that makes up for the second derivative of h along each step, which a second evaluation tells.
+fn bend(
+    problem: &Problem,
+    curve: usize,
+    here: &Place,
+    stepped: &[usize],
+    scales: &[Vec<f64>],
+    steps: &mut [Vec<f64>],
+    workspace: &mut Workspace,
+) {
+    let probe = |lane: usize| {
+        let mut z = here.z.clone();
+        for (k, &j) in stepped.iter().enumerate() {
+            z[j] += PROBE * steps[lane][k];
+        }
+        z
+    };
+    let probes: Vec<Vec<f64>> = (0..LANES).map(probe).collect();
+    let z: Vec<Lane> = (0..here.z.len()).map(|j| each!(|lane| probes[lane][j])).collect();
+    let Workspace { gathered, scratch, outputs } = workspace;
+    tabulate(&problem.model.programs.slope, &z, gathered, scratch, outputs);
+    let rows = problem.rows(curve);
+    let (t, w) = (&problem.response[rows.clone()], &problem.weight[rows]);
+    let columns: Vec<Vec<f64>> = stepped.iter().map(|&j| here.jacobian[j].clone()).collect();
+    for (lane, step) in steps.iter_mut().enumerate() {
+        let second: Vec<f64> = (0..t.len())
+            .map(|point| {
+                let there = w[point].sqrt() * (t[point] - outputs[point * LANES + lane]);
+                let straight: f64 = columns.iter().zip(&*step).map(|(column, step)| column[point] * step).sum();
+                -2.0 / PROBE * ((here.residual[point] - there) / PROBE - straight)
+            })
+            .collect();
+        if second.iter().any(|value| !value.is_finite()) {
+            continue;
+        }
+        let acceleration = least_squares(&columns, &second, &scales[lane]);
+        let size = |values: &[f64]| {
+            values.iter().zip(&scales[lane]).map(|(value, scale)| (value * scale).powi(2)).sum::<f64>().sqrt()
+        };
+        if size(&acceleration) <= MOST_BEND * size(step) {
+            step.iter_mut().zip(&acceleration).for_each(|(step, bend)| *step += 0.5 * bend);
+        }
+    }
+}
+
 /// Where a start in linear space overflows, solves the coordinates in which log f is linear anew, with all points counting
 /// alike. The search weighs them by y², so that two large values may decide what the law is at all the others.
 fn even_out(problem: &Problem, curve: usize, z: &mut [f64], workspace: &mut Workspace) {
@@ -182,13 +242,13 @@ fn even_out(problem: &Problem, curve: usize, z: &mut [f64], workspace: &mut Work
     }
     let target: Vec<f64> =
         used.iter().zip(&offset).map(|(&row, offset)| problem.response[rows.start + row].ln() - offset).collect();
-    for (&j, value) in projection.linear.iter().zip(damped(&columns, &target, &[])) {
+    for (&j, value) in projection.linear.iter().zip(least_squares(&columns, &target, &[])) {
         z[j] = model.coordinates[j].encode(projection.coordinates[j].decode(value));
     }
 }
 
-/// The lane of the lowest finite objective among eight points, and the place there. With `exact` the amplitudes are
-/// solved at every point first.
+/// The lane of the lowest finite objective among eight points, and the place there. With `exact` those in which
+/// h is linear are solved at every point first.
 fn best(
     problem: &Problem,
     curve: usize,
@@ -215,7 +275,7 @@ fn best(
                 jacobian: (0..p).map(|j| output(1 + j, lane).copied().collect()).collect(),
             };
             if exact {
-                solve_amplitudes(problem, curve, &mut place, w);
+                solve_linear(problem, curve, &mut place, w);
             }
             let mut objective = 0.0;
             for point in 0..t.len() {
@@ -240,18 +300,18 @@ fn best(
         .min_by(|a, b| a.1.objective.total_cmp(&b.1.objective))
 }
 
-/// Solves the amplitudes for the data, the other coordinates held; unweighted residuals follow.
-fn solve_amplitudes(problem: &Problem, curve: usize, place: &mut Place, w: &[f64]) {
+/// Solves the coordinates in which h is linear for the data, the others held; unweighted residuals follow.
+fn solve_linear(problem: &Problem, curve: usize, place: &mut Place, w: &[f64]) {
     let model = problem.model;
     let p = model.len();
     let root: Vec<f64> = w.iter().map(|w| w.sqrt()).collect();
     let weighted = |values: &[f64]| -> Vec<f64> { values.iter().zip(&root).map(|(x, root)| x * root).collect() };
-    let columns: Vec<Vec<f64>> = model.amplitudes.iter().map(|&j| weighted(&place.jacobian[j])).collect();
+    let columns: Vec<Vec<f64>> = model.solved.iter().map(|&j| weighted(&place.jacobian[j])).collect();
     if columns.iter().flatten().any(|x| !x.is_finite()) {
         return;
     }
-    let step = damped(&columns, &weighted(&place.residual), &[]);
-    for (k, &j) in model.amplitudes.iter().enumerate() {
+    let step = least_squares(&columns, &weighted(&place.residual), &[]);
+    for (k, &j) in model.solved.iter().enumerate() {
         let reached = (place.z[j] + step[k]).max(problem.lower[curve * p + j]).min(problem.upper[curve * p + j]);
         let moved = reached - place.z[j];
         place.z[j] = reached;
@@ -259,76 +319,6 @@ fn solve_amplitudes(problem: &Problem, curve: usize, place: &mut Place, w: &[f64
             *residual -= slope * moved;
         }
     }
-}
-
-/// The least-squares solution of `columns · x = right`, with one more row `scale[k]` for every unknown (none where `scale` is
-/// empty). Unknowns that the rows do not determine are 0.
-fn damped(columns: &[Vec<f64>], right: &[f64], scale: &[f64]) -> Vec<f64> {
-    let unknowns = columns.len();
-    let mut columns: Vec<Vec<f64>> = columns.to_vec();
-    let mut right = right.to_vec();
-    for (k, &own) in scale.iter().enumerate() {
-        for (l, column) in columns.iter_mut().enumerate() {
-            column.push(if k == l { own } else { 0.0 });
-        }
-        right.push(0.0);
-    }
-    let mut pivots = Vec::with_capacity(unknowns);
-    let mut row = 0;
-    for k in 0..unknowns {
-        if reflect(&mut columns, &mut right, k, row) {
-            pivots.push((k, row));
-            row += 1;
-        }
-    }
-    let mut solution = vec![0.0; unknowns];
-    for &(k, row) in pivots.iter().rev() {
-        let known: f64 = pivots.iter().filter(|(l, _)| *l > k).map(|(l, _)| columns[*l][row] * solution[*l]).sum();
-        solution[k] = (right[row] - known) / columns[k][row];
-    }
-    solution
-}
-
-/// Eliminates the first `count` columns; returns how many rows they fill. The rows below are the rest's part that those
-/// columns cannot make up for.
-fn triangularise(columns: &mut [Vec<f64>], right: &mut [f64], count: usize) -> usize {
-    let mut row = 0;
-    for k in 0..count {
-        row += usize::from(reflect(columns, right, k, row));
-    }
-    row
-}
-
-/// Householder's reflection that leaves column `k` zero below `row`, applied to the columns behind it and the right side.
-/// False, and nothing done, where what is left of the column is rounding.
-fn reflect(columns: &mut [Vec<f64>], right: &mut [f64], k: usize, row: usize) -> bool {
-    let whole = columns[k].iter().map(|x| x * x).sum::<f64>().sqrt();
-    if row >= columns[k].len() {
-        return false;
-    }
-    let norm = columns[k][row..].iter().map(|x| x * x).sum::<f64>().sqrt();
-    if norm.is_nan() || norm <= DEPENDENT * whole {
-        return false;
-    }
-    let (before, rest) = columns.split_at_mut(k + 1);
-    let own = &mut before[k];
-    let image = if own[row] > 0.0 { -norm } else { norm };
-    own[row] -= image;
-    let direction = own[row..].to_vec();
-    let half = 0.5 * direction.iter().map(|x| x * x).sum::<f64>();
-    let mirror = |values: &mut [f64]| {
-        let share = direction.iter().zip(values.iter()).map(|(a, b)| a * b).sum::<f64>() / half;
-        for (value, direction) in values.iter_mut().zip(&direction) {
-            *value -= share * direction;
-        }
-    };
-    for column in rest {
-        mirror(&mut column[row..]);
-    }
-    mirror(&mut right[row..]);
-    own[row] = image;
-    own[row + 1..].fill(0.0);
-    true
 }
 
 #[cfg(test)]
@@ -395,24 +385,5 @@ mod tests {
                 assert_near(&approached(&plan, &truth, &x), &truth, 1e-4);
             }
         }
-    }
-
-    #[test]
-    fn least_squares_leave_a_residual_at_right_angles_to_every_column() {
-        let columns: Vec<Vec<f64>> =
-            (0..3).map(|k| (0..7).map(|i| f64::from((3 * i + k) * (k + 2) % 11)).collect()).collect();
-        let right: Vec<f64> = (0..7).map(|i| f64::from(i * i % 5)).collect();
-        let solution = damped(&columns, &right, &[]);
-        for column in &columns {
-            let product: f64 =
-                (0..7).map(|i| column[i] * (right[i] - (0..3).map(|k| columns[k][i] * solution[k]).sum::<f64>())).sum();
-            assert!(product.abs() < 1e-12, "{solution:?}: {product}");
-        }
-        // A column said twice: its second saying gets nothing.
-        let twice = [columns[0].clone(), columns[1].clone(), columns[0].clone()];
-        let shared = damped(&twice, &right, &[]);
-        let alone = damped(&twice[..2], &right, &[]);
-        assert_eq!(shared[2], 0.0);
-        assert!((shared[0] - alone[0]).abs() + (shared[1] - alone[1]).abs() < 1e-12, "{shared:?} {alone:?}");
     }
 }

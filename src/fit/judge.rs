@@ -11,6 +11,7 @@ use super::lanes::{
     Gathered, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper,
     triangle,
 };
+use super::orthogonal::inverse_gram;
 use super::problem::Problem;
 use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
@@ -35,6 +36,10 @@ const PATIENCE: usize = 6;
 const MOST_FAILURES: usize = 40;
 /// A scaled pivot below this makes a matrix singular to working precision.
 const SINGULAR: f64 = 1e-14;
+/// A scaled pivot below this has lost half its digits to the squared condition number: the Jacobian itself is asked.
+const SQUARED: f64 = 1e-8;
+/// A column of the Jacobian this nearly a combination of the others (sine of the angle) is one.
+const DEPENDENT: f64 = 1e-14;
 /// Largest relative change of a searched parameter in one step.
 const LEAP: f64 = 0.7;
 /// A last step that promises to lower the objective by at most this share leaves the statistics as they are.
@@ -290,17 +295,21 @@ fn appeal(
 ) -> (Vec<Start>, Proposals) {
     let p = problem.model.len();
     let (mut starts, mut approached) = (Vec::new(), Proposals::default());
-    let settled = |curve: usize| {
+    for curve in curves {
         let group =
             &ends[ends.partition_point(|end| end.curve < curve)..ends.partition_point(|end| end.curve <= curve)];
-        choose(group).is_some_and(|end| end.converged)
-    };
-    for curve in curves.filter(|&curve| !settled(curve)) {
+        let lowest = choose(group);
+        if lowest.is_some_and(|end| end.converged) {
+            continue;
+        }
         let mut take = |mut z: Vec<f64>, project: bool| {
             appeal::approach(problem, curve, &mut z, project, workspace);
             starts.push(Start { curve, proposal: starts.len(), later: false });
             approached.coordinates.extend(z);
         };
+        if let Some(lowest) = lowest {
+            take(lowest.z.clone(), true);
+        }
         for proposal in proposals.offsets[curve]..proposals.offsets[curve + 1] {
             take(proposals.coordinates[proposal * p..][..p].to_vec(), true);
         }
@@ -361,6 +370,8 @@ struct Workspace {
     pulled: Vec<Lane>,
     /// Basis functions, goal and weights of [`follow_valley`].
     valley: Vec<f64>,
+    /// Predictions and slopes of [`invert_carefully`].
+    outputs: Vec<f64>,
     descent: Descent,
     appeal: appeal::Workspace,
 }
@@ -789,10 +800,10 @@ fn descend_generic<const SET: u8>(
         evaluate::<SET>(problem, &loss, tape, trial, workspace, there);
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
             along.copy_from_slice(trial);
-            if model.space == Space::Linear {
-                project_amplitudes::<SET>(problem, free, (lower, upper), along, there);
-            } else {
+            if model.solved.is_empty() {
                 follow_valley::<SET>(problem, free, (lower, upper), z, along, workspace);
+            } else {
+                solve_linear::<SET>(problem, free, (lower, upper), along, there);
             }
             evaluate::<SET>(problem, &loss, tape, along, workspace, better);
             // Far from a valley the promise is poor; a trial that cannot be evaluated is worse than any that can.
@@ -982,9 +993,9 @@ fn follow_valley<const SET: u8>(
     }
 }
 
-/// Solves the amplitudes of a trial point in linear space for the data, exactly: one Gauss–Newton step in them alone.
+/// Solves the coordinates of a trial point in which h is linear for the data, exactly: one Gauss–Newton step in them alone.
 #[inline(always)]
-fn project_amplitudes<const SET: u8>(
+fn solve_linear<const SET: u8>(
     problem: &Problem,
     free: &[Lane],
     bounds: (&[Lane], &[Lane]),
@@ -992,22 +1003,22 @@ fn project_amplitudes<const SET: u8>(
     there: &Evaluation,
 ) {
     let model = problem.model;
-    let amplitudes = &model.amplitudes;
-    let count = amplitudes.len();
+    let linear = &model.solved;
+    let count = linear.len();
     if count == 0 || count == model.len() {
         return;
     }
     let mut matrix = vec![[0.0; LANES]; triangle(count)];
-    for (a, &j) in amplitudes.iter().enumerate() {
-        for (b, &k) in amplitudes[..=a].iter().enumerate() {
+    for (a, &j) in linear.iter().enumerate() {
+        for (b, &k) in linear[..=a].iter().enumerate() {
             let (gauss, outer) = (there.gauss[pair(j, k)], there.robust[pair(j, k)]);
-            // Held amplitudes leave the system: a zero row moves nothing.
+            // Held coordinates leave the system: a zero row moves nothing.
             matrix[at(a, b)] = each!(|i| if free[j][i] * free[k][i] > 0.0 { gauss[i] + outer[i] } else { 0.0 });
         }
     }
-    let mut step: Vec<Lane> = amplitudes.iter().map(|&j| there.descent[j]).collect();
+    let mut step: Vec<Lane> = linear.iter().map(|&j| there.descent[j]).collect();
     solve_scaled::<SET>(&mut matrix, &mut step, SINGULAR);
-    for (a, &j) in amplitudes.iter().enumerate() {
+    for (a, &j) in linear.iter().enumerate() {
         along[j] = each!(|i| (along[j][i] + step[a][i]).max(bounds.0[j][i]).min(bounds.1[j][i]));
     }
 }
@@ -1132,8 +1143,9 @@ fn describe_generic<const SET: u8>(
     let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
     let mut total = [0.0; LANES];
-    if pack.iter().any(|end| end.settled.is_empty()) {
-        let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+    let settled = pack.iter().all(|end| !end.settled.is_empty());
+    if !settled {
         workspace.gathered.gather(problem, &curves);
         let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
         evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
@@ -1156,13 +1168,22 @@ fn describe_generic<const SET: u8>(
     let curvature: Vec<Lane> = (0..triangle(p))
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
-    let (inverse, sharpness) = inverse::<SET>(&curvature, &free);
-    let least = if problem.loss == Loss::Squares {
-        sharpness
+    let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
+    let mut least = sharpness;
+    if problem.loss == Loss::Squares {
+        if settled && least[..pack.len()].iter().any(|&pivot| pivot <= SQUARED) {
+            workspace.gathered.gather(problem, &curves);
+        }
+        for lane in 0..pack.len() {
+            if least[lane] <= SQUARED {
+                least[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
+                sharpness[lane] = least[lane];
+            }
+        }
     } else {
         let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-        self::inverse::<SET>(&full, &free).1
-    };
+        (_, least) = self::inverse::<SET>(&full, &free);
+    }
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     let variance = match meat {
@@ -1175,7 +1196,7 @@ fn describe_generic<const SET: u8>(
         let pinned = end.pinned.count_ones() as usize;
         let estimated = p - pinned;
         let objective = here.objective[lane];
-        let rank_deficient = least[lane] <= SINGULAR;
+        let rank_deficient = least[lane] <= if problem.loss == Loss::Squares { 0.0 } else { SINGULAR };
         let status = if !objective.is_finite() || (0..p).any(|j| !decoded.theta[j][lane].is_finite()) {
             Status::NonFinite
         } else if rank_deficient {
@@ -1205,7 +1226,8 @@ fn describe_generic<const SET: u8>(
             false => 2.0 * objective / freedom,
         };
         // Under Huber a start that stopped on the way may stand where the Hessian has no inverse.
-        let determined = n > estimated && sharpness[lane] > SINGULAR;
+        let invertible = sharpness[lane] > if problem.loss == Loss::Squares { 0.0 } else { SINGULAR };
+        let determined = n > estimated && invertible;
         for j in 0..p {
             verdicts.parameters[slot * p + j] = decoded.theta[j][lane];
             let known = determined && free[j][lane] != 0.0;
@@ -1223,6 +1245,37 @@ fn describe_generic<const SET: u8>(
             [verdicts.aicc[slot], verdicts.bic[slot]] = information_criteria(objective, n as f64, k);
         }
     }
+}
+
+/// The inverse of JᵀWJ of one lane, from J itself; into the triangles `inverse`. Returns the smallest scaled pivot, zero for
+/// rank deficiency.
+fn invert_carefully(
+    problem: &Problem,
+    end: &End,
+    lane: usize,
+    z: &[Lane],
+    workspace: &mut Workspace,
+    inverse: &mut [Lane],
+) -> f64 {
+    let p = problem.model.len();
+    let Workspace { gathered, scratch, outputs, .. } = workspace;
+    appeal::tabulate(&problem.model.programs.slope, z, gathered, scratch, outputs);
+    let weight = &problem.weight[problem.rows(end.curve)];
+    let free: Vec<usize> = (0..p).filter(|j| end.pinned >> j & 1 == 0).collect();
+    let mut columns: Vec<Vec<f64>> = free
+        .iter()
+        .map(|j| {
+            let slopes = outputs[(1 + j) * gathered.stride + lane..].iter().step_by(LANES);
+            slopes.zip(weight).map(|(slope, w)| slope * w.sqrt()).collect()
+        })
+        .collect();
+    let (found, sine) = inverse_gram(&mut columns);
+    for (a, &j) in free.iter().enumerate() {
+        for (b, &k) in free[..=a].iter().enumerate() {
+            inverse[at(j, k)][lane] = found[at(a, b)];
+        }
+    }
+    if sine > DEPENDENT { sine * sine } else { 0.0 }
 }
 
 /// AICc and BIC of a positive objective, `n` points and `k` parameters, the scale of the noise included; AICc is NaN where

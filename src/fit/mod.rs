@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod judge;
 pub mod lanes;
 pub mod model;
+pub mod orthogonal;
 pub mod pack;
 pub mod problem;
 pub mod programs;

@@ -109,6 +109,8 @@ pub struct Model {
     pub projection: Projection,
     /// Free parameters in which f itself is linear: floors and amplitudes, which have no default box.
     pub amplitudes: Vec<usize>,
+    /// Coordinates in which h is linear, so that they can be solved exactly wherever the others stand.
+    pub solved: Vec<usize>,
     /// The floor: the amplitude that is simply added to f. Raising it makes any prediction positive.
     pub floor: Option<usize>,
     /// Where the law is searched above its floor.
@@ -208,6 +210,14 @@ impl Model {
             Roots { projection: &projection, prediction, gradient: &gradient, hessian: &hessian, scale: &scale };
         let programs = Programs::compile(&mut lifted, roots);
         let above = above.map(|(draft, basis)| draft.finish(&lifted, &basis, free.len()));
+        let same_chart = |j: &usize| projection.coordinates[*j] == coordinates[*j];
+        let solved = match space {
+            Space::Linear => amplitudes.clone(),
+            Space::Log if projection.space == space && projection.linear.iter().all(same_chart) => {
+                projection.linear.clone()
+            }
+            Space::Log => Vec::new(),
+        };
         Model {
             space,
             inputs,
@@ -223,6 +233,7 @@ impl Model {
             hessian,
             projection,
             amplitudes,
+            solved,
             floor,
             above,
             programs,

@@ -12,6 +12,8 @@ pub struct Programs {
     pub columns: Vec<Tape>,
     /// The grid axes (positions in [`Projection::nonlinear`]) that each of `columns` depends on.
     pub axes: Vec<Vec<usize>>,
+    /// The basis function that is a constant, and its value.
+    pub constant: Option<(usize, f64)>,
     /// Where the one searched parameter enters one exponential alone, that.
     pub decay: Option<Decay>,
     /// h, then ∂h/∂z_j.
@@ -51,6 +53,7 @@ impl Programs {
                 nonlinear.filter(|(_, j)| graph.uses(id, **j)).map(|(axis, _)| axis).collect()
             })
             .collect();
+        let constant = projection.basis.iter().enumerate().find_map(|(l, &id)| Some((l, graph.constant_value(id)?)));
         let decay = Decay::find(graph, &sources, &axes);
         let columns = sources.iter().map(|&id| Tape::compile(graph, &[id], parameters)).collect();
         let first: Vec<Id> = [roots.prediction].into_iter().chain(roots.gradient.iter().copied()).collect();
@@ -72,6 +75,7 @@ impl Programs {
         Programs {
             columns,
             axes,
+            constant,
             decay,
             slope: Tape::compile(graph, &first, parameters),
             curvature: Tape::compile(graph, &second, parameters),

@@ -31,6 +31,10 @@ pub struct Workspace {
     target: Vec<f64>,
     /// Columns by cell (functions of one axis) or once (constant and two-axis functions, the latter rewritten per point).
     columns: Vec<Vec<f64>>,
+    /// The column of ones times the root of the weight has been taken off every other column, and off the target, where it
+    /// is a column itself: how much of it, like `columns`, and of the target.
+    shares: Vec<Vec<Lane>>,
+    target_share: Lane,
     /// Scalar products by cell where at most one axis is involved.
     products: Vec<Vec<Lane>>,
     residual: Vec<Lane>,
@@ -214,6 +218,7 @@ fn tabulate<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut 
         }
         workspace.columns[column] = values;
     }
+    centre::<SET>(problem, workspace);
     // Vectors of the scalar products: the columns, then the target.
     workspace.products.resize_with(triangle(count + 1).max(workspace.products.len()), Vec::new);
     let stride = workspace.gathered.stride;
@@ -233,6 +238,39 @@ fn tabulate<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut 
             workspace.products[at(i, j)] = products;
         }
     }
+}
+
+/// Takes what is constant off the target and the columns that are tabulated, where a constant is a column itself. Columns that are
+/// constants but for a small part (an exponent near zero, a term beside a much larger one) then keep their digits in the
+/// scalar products.
+#[inline(always)]
+fn centre<const SET: u8>(problem: &Problem, workspace: &mut Workspace) {
+    let programs = &problem.model.programs;
+    let Workspace { gathered, root_weight, target, columns, shares, target_share, .. } = workspace;
+    let stride = gathered.stride;
+    shares.resize_with(programs.columns.len().max(shares.len()), Vec::new);
+    let Some((constant, _)) = programs.constant else { return };
+    *target_share = take_off::<SET>(&mut target[..stride], &root_weight[..stride]);
+    for (column, shares) in shares.iter_mut().enumerate().take(programs.columns.len()) {
+        shares.clear();
+        if column != constant {
+            let cells = columns[column].chunks_exact_mut(stride);
+            shares.extend(cells.map(|values| take_off::<SET>(values, &root_weight[..stride])));
+        }
+    }
+}
+
+/// Leaves of `values` what is at right angles to `unit`, and returns how much of it was in them.
+#[inline(always)]
+fn take_off<const SET: u8>(values: &mut [f64], unit: &[f64]) -> Lane {
+    let (product, square) = (dot::<SET>(values, unit), dot::<SET>(unit, unit));
+    let share = each!(|k| if square[k] > 0.0 { product[k] / square[k] } else { 0.0 });
+    for (values, unit) in values.chunks_exact_mut(LANES).zip(unit.chunks_exact(LANES)) {
+        for k in 0..LANES {
+            values[k] -= share[k] * unit[k];
+        }
+    }
+    share
 }
 
 /// Column `index` at `cell` of its axis; the target behind the last column.
@@ -310,6 +348,10 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
             if programs.axes[column].len() > 1 {
                 let mut values = std::mem::take(&mut workspace.columns[column]);
                 fill_column::<SET>(problem, curves, workspace, column, &position, &mut values[..stride]);
+                if programs.constant.is_some() {
+                    workspace.shares[column][0] =
+                        take_off::<SET>(&mut values[..stride], &workspace.root_weight[..stride]);
+                }
                 workspace.columns[column] = values;
             }
         }
@@ -349,9 +391,23 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
             residual = each!(|k| elementary::fused::<SET>(-part[k], part[k], residual[k]));
         }
         solve_upper::<SET>(&factor, &mut right);
-        for (part, scale) in right.iter().zip(&scale) {
-            workspace.solution.push(each!(|k| part[k] * scale[k]));
+        for (part, scale) in right.iter_mut().zip(&scale) {
+            *part = each!(|k| part[k] * scale[k]);
         }
+        if let Some((constant, value)) = programs.constant {
+            let share = |column: usize| {
+                let cell = if let [axis] = programs.axes[column][..] { position[axis] } else { 0 };
+                workspace.shares[column][cell]
+            };
+            let mut taken = share(offset);
+            for l in (0..linear).filter(|&l| l != constant) {
+                let (share, part) = (share(l), right[l]);
+                taken = each!(|k| elementary::fused::<SET>(part[k], share[k], taken[k]));
+            }
+            let (own, whole) = (right[constant], workspace.target_share);
+            right[constant] = each!(|k| own[k] + (whole[k] - taken[k]) / value);
+        }
+        workspace.solution.extend_from_slice(&right);
         // Rounding may leave a perfect fit slightly negative; what is not finite never wins.
         workspace.residual.push(each!(|k| if residual[k].is_finite() { residual[k].max(0.0) } else { f64::INFINITY }));
     }

@@ -82,9 +82,9 @@ impl Range {
 const STEEPEST: f64 = 8.0;
 /// Largest quotient of two exponents.
 const LARGEST_RATIO: f64 = 50.0;
-/// log of the factor by which a rate's product may miss one over all data and still show: exp(-4) = 0.02, as for a plain
-/// rate.
-const VISIBLE: f64 = 4.0;
+/// log of the factor by which a rate's product may miss one over all data and still show: exp(-20) = 2e-9, since beside a
+/// larger term it shows in clean data even then.
+const VISIBLE: f64 = 20.0;
 /// log of what other inputs may multiply a falling power by: five decades.
 const OTHER_FACTORS: f64 = 11.5;
 
