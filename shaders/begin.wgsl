@@ -27,7 +27,7 @@ fn inspect(curve: Curve, z: Coordinates) -> Inspected {
 }
 
 // Makes every prediction possible by leaning on the constant part of the law; not trusted where that does not help.
-fn become_feasible(curve: Curve, index: u32, start: Coordinates, z: ptr<function, Coordinates>) -> Inspected {
+fn become_feasible(curve: Curve, start: Coordinates, z: ptr<function, Coordinates>) -> Inspected {
     var inspected: Inspected;
     for (var attempt = 0u; attempt < BLENDS; attempt++) {
         var candidate = start;
@@ -39,7 +39,7 @@ fn become_feasible(curve: Curve, index: u32, start: Coordinates, z: ptr<function
         if !change_chart(&candidate) {
             continue;
         }
-        candidate = inside(index, candidate);
+        candidate = inside(curve.frame, candidate);
         inspected = inspect(curve, candidate);
         if inspected.trusted {
             *z = candidate;
@@ -78,13 +78,13 @@ fn begin(
     }
     let curve = curves[index];
     var start: Coordinates;
-    place(index, basins[index * BASIN_WORDS + 1u + rank], &start);
+    place(curve.frame, basins[index * BASIN_WORDS + 1u + rank], &start);
     let solved = solve(curve, start);
     set_linear(solved.coefficients, &start);
     var status = INFEASIBLE;
     if solved.trusted {
         var z: Coordinates;
-        let inspected = become_feasible(curve, index, start, &z);
+        let inspected = become_feasible(curve, start, &z);
         if inspected.trusted {
             status = select(RUNNING, CONVERGED, CLOSED_FORM);
             // The robust objective is approached from one that is quadratic almost everywhere: with its own small

@@ -50,10 +50,10 @@ fn read_coordinates(item: u32) -> Coordinates {
     return z;
 }
 
-fn inside(index: u32, z: Coordinates) -> Coordinates {
+fn inside(frame: u32, z: Coordinates) -> Coordinates {
     var clamped = z;
     for (var j = 0u; j < COORDINATES; j++) {
-        let at = (index * COORDINATES + j) * 2u;
+        let at = (frame * COORDINATES + j) * 2u;
         clamped[j] = clamp(z[j], bounds[at], bounds[at + 1u]);
     }
     return clamped;

@@ -1,22 +1,4 @@
-// What lies in the buffers. Sizes and codes (INPUTS, COORDINATES, STRIDE, …) are written before this by the host.
-
-alias Inputs = array<f32, INPUT_SLOTS>;
-alias Coordinates = array<f32, COORDINATES>;
-alias Linear = array<f32, LINEAR_SLOTS>;
-
-struct Chunk {
-    curves: u32,
-    // Passes over a curve's rows that one refinement dispatch may make
-    passes: u32,
-}
-
-struct Curve {
-    first_row: u32,
-    rows: u32,
-    // Huber's delta in the curve's own units; 0 under squares
-    delta: f32,
-    spare: u32,
-}
+// What lies in the buffers of search and descent.
 
 @group(0) @binding(0) var<uniform> chunk: Chunk;
 @group(0) @binding(1) var<storage, read> curves: array<Curve>;
@@ -35,10 +17,6 @@ struct Curve {
 @group(0) @binding(7) var<storage, read_write> basins: array<u32>;
 // RESULT_WORDS an item: status, objective, coordinates
 @group(0) @binding(8) var<storage, read_write> results: array<u32>;
-
-fn invocation(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
-    return (group.y * groups.x + group.x) * WORKGROUP + local;
-}
 
 fn response(row: u32) -> f32 {
     return rows[row * STRIDE + INPUTS];

@@ -75,8 +75,7 @@ fn refine(
     if item >= chunk.curves * MOST_BASINS || results[item * RESULT_WORDS] != RUNNING {
         return;
     }
-    let index = item % chunk.curves;
-    let curve = curves[index];
+    let curve = curves[item % chunk.curves];
     var state = read_state(item);
     var z = read_coordinates(item);
     var at = measure(curve, z, state.scale, state.delta);
@@ -84,7 +83,7 @@ fn refine(
     for (var passes = 1u; passes < chunk.passes; passes++) {
         var free: array<bool, COORDINATES>;
         for (var j = 0u; j < COORDINATES; j++) {
-            let box = (index * COORDINATES + j) * 2u;
+            let box = (curve.frame * COORDINATES + j) * 2u;
             let downhill = at.slope[j];
             let held = (z[j] <= bounds[box] && downhill < 0.0) || (z[j] >= bounds[box + 1u] && downhill > 0.0);
             free[j] = !held;
@@ -113,7 +112,7 @@ fn refine(
         for (var j = 0u; j < COORDINATES; j++) {
             trial[j] += step.direction[j] * state.scale[j];
         }
-        trial = inside(index, trial);
+        trial = inside(curve.frame, trial);
         let there = measure(curve, trial, state.scale, state.delta);
         let settled = !on_the_way && state.damping <= DAMPING_START && step.predicted <= SETTLED * at.objective;
         let decreased = at.objective - there.objective;

@@ -10,10 +10,9 @@ fn search(
     if item >= chunk.curves * POINTS {
         return;
     }
-    let index = item / POINTS;
-    let curve = curves[index];
+    let curve = curves[item / POINTS];
     var z: Coordinates;
-    place(index, item % POINTS, &z);
+    place(curve.frame, item % POINTS, &z);
     let solved = solve(curve, z);
     let usable = solved.trusted & (curve.rows > 0u);
     // A perfect fit must not look like a point that was not written.

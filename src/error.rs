@@ -31,6 +31,18 @@ pub enum Error {
     Interrupted,
 }
 
+impl Error {
+    /// Names the table that a column is missing in, where a command reads several.
+    pub fn of_table(self, file: &str) -> Error {
+        match self {
+            Error::Column { column, message } => {
+                Error::Input { file: file.into(), message: format!("column \"{column}\" {message}") }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Shorthand for results of the library.
 pub type Result<T> = std::result::Result<T, Error>;
 

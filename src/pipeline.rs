@@ -10,7 +10,7 @@ mod card;
 mod columns;
 
 pub use card::{LawReport, Report, Stages, Tally};
-pub use columns::{Extras, Resampling, parameter_column};
+pub use columns::{Extras, Intervals, Resampling, parameter_column};
 pub(crate) use columns::{covariance, freedom};
 
 use columns::{Beyond, Columns};
@@ -630,7 +630,8 @@ fn search_and_judge<'a>(
         Some(Resampling { bootstrap, .. }) => {
             let spellings: Vec<Option<&Spelling>> = sharing().map(|fit| fit.spelling.as_ref()).collect();
             let propose = |problem: &mut Problem| search(&*device.backend, problem);
-            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, &propose)?
+            let backend = &*device.backend;
+            resample(&packed.problem, &verdicts, &packed.carried, first, bootstrap, &spellings, backend, &propose)?
         }
         None => Vec::new(),
     };

@@ -13,6 +13,8 @@ mod proposals;
 mod recovery;
 #[path = "gpu/recovery.rs"]
 mod recovery_of_laws;
+#[path = "gpu/replicates.rs"]
+mod replicates;
 #[path = "gpu/selftest.rs"]
 mod selftest;
 #[path = "support/mod.rs"]
@@ -53,6 +55,9 @@ fn main() {
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),
+        ("replicates_are_drawn_as_on_the_host", replicates::replicates_are_drawn_as_on_the_host),
+        ("a_generator_of_other_numbers_is_found_out", replicates::a_generator_of_other_numbers_is_found_out),
+        ("intervals_are_those_of_the_cpu", replicates::intervals_are_those_of_the_cpu),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
         (
             "a_bench_measures_both_devices_and_verifies_their_answers",

@@ -32,7 +32,9 @@ Examples:
 Columns: the keys, law, flops, then under their column names both inputs, predicted, ratio
 (second input over the first) and <input>_exponent (d log input / d log budget), each with
 _lo and _hi; regret per rule: what following it adds to the predicted value (regret for one
-rule, regret_1, regret_2, … in the order given for several).";
+rule, regret_1, regret_2, … in the order given for several). Where law is chinchilla and the
+cost k*N*D, also G of the closed form N = G*(flops/k)^a, D = (flops/k)^b/G, a and b being
+the exponents.";
 
 /// Divide a budget between the two inputs of a law
 ///
@@ -133,10 +135,10 @@ impl Allocate {
         let mut draws = self.draws.as_ref().map(|path| Draws::open(path, &fits)).transpose()?;
         let reader = fits.read()?;
         let names = input_columns(&fits, &laws);
-        let table = Table { inputs: &names, rules: self.rules() };
+        let has_scale = laws.iter().flatten().any(Allocator::has_closed_form);
+        let table = Table { inputs: &names, rules: self.rules(), has_scale };
         let mut writer = self.output.writer(path, reader.key_schema(), &table.columns())?;
-        let mut lost = 0;
-        let mut count = 0;
+        let (mut count, mut lost, mut unfollowed) = (0, 0, vec![0; self.rules()]);
         for batch in reader {
             let batch = batch?;
             for first in (0..batch.rows.len()).step_by(4096) {
@@ -146,6 +148,10 @@ impl Allocate {
                 }
                 let (keys, rows) = pool.install(|| self.allocate(&fits, &laws, &part));
                 lost += rows.iter().filter(|row| !row.allocation.predicted[0].is_finite()).count();
+                for allocation in rows.iter().map(|row| &row.allocation).filter(|own| own.predicted[0].is_finite()) {
+                    let regrets = unfollowed.iter_mut().zip(&allocation.regret);
+                    regrets.for_each(|(count, regret)| *count += usize::from(!regret.is_finite()));
+                }
                 count += rows.len();
                 writer.write(&part.keys.take(&keys), 1, &table.fill(&rows))?;
             }
@@ -157,9 +163,12 @@ impl Allocate {
         self.output.say(&format!("{count} allocations\n"));
         if lost > 0 {
             self.output.say(&format!(
-                "note: {lost} are null: no fit, or a law without a lowest point along the cost (it keeps falling towards \
-                 one end)\n"
+                "note: {lost} are null: no fit, or no lowest point along the cost with inputs between 1e-9 and 1e40 (a law \
+                 may keep falling towards one end, a cost may not rise with both inputs)\n"
             ));
+        }
+        for (rule, count) in self.rules.iter().zip(unfollowed).filter(|(_, count)| *count > 0) {
+            self.output.say(&format!("note: {count} budgets cannot be spent by the rule {rule}: no regret\n"));
         }
         Ok(())
     }
@@ -254,7 +263,7 @@ impl Allocate {
         let options = ReadOptions::default();
         let reader = table::read(&source, &Selection { keys: self.by.clone(), numbers, filter }, &options)?;
         let names = vec![[first.clone(), second.clone()]];
-        let table = Table { inputs: &names, rules: 0 };
+        let table = Table { inputs: &names, rules: 0, has_scale: false };
         let schema = reader.key_schema().clone();
         let mut writer = self.output.writer(&self.inputs[0], &schema, &table.columns())?;
         let (mut few, mut keys_seen) = (0, 0);
@@ -352,6 +361,8 @@ struct Table<'a> {
     /// The names of the inputs, by group.
     inputs: &'a [[String; 2]],
     rules: usize,
+    /// Whether G of a closed form is written.
+    has_scale: bool,
 }
 
 impl Table<'_> {
@@ -376,6 +387,9 @@ impl Table<'_> {
         }
         let regret = |rule: usize| if self.rules == 1 { "regret".into() } else { format!("regret_{}", rule + 1) };
         columns.extend((0..self.rules).map(|rule| (regret(rule), OutputKind::Number)));
+        if self.has_scale {
+            columns.extend(["G", "G_lo", "G_hi"].map(|name| (name.to_string(), OutputKind::Number)));
+        }
         columns
     }
 
@@ -404,6 +418,10 @@ impl Table<'_> {
         }
         for rule in 0..self.rules {
             values.push(Values::Number(rows.iter().map(|row| row.allocation.regret[rule]).collect()));
+        }
+        if self.has_scale {
+            let end = |end: usize| Values::Number(rows.iter().map(|row| row.allocation.scale[end]).collect());
+            values.extend((0..3).map(end));
         }
         values
     }

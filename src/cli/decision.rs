@@ -26,7 +26,7 @@ pub struct Output {
 impl Output {
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            eprint!("{text}");
+            super::say(text);
         }
     }
 

@@ -143,7 +143,8 @@ impl Diagnose {
             self.x.iter().map(|name| Arc::from(name.as_str())).chain([Arc::from("unknown")]).collect();
         let binds = found.iter().map(|binding| names[binding.binds().unwrap_or(2)].clone()).collect::<Vec<_>>();
         for name in &binds {
-            *tally.counts.entry(format!("{name} binds")).or_default() += 1;
+            let what = if **name == *"unknown" { "without a fit".to_string() } else { format!("bound by {name}") };
+            *tally.counts.entry(what).or_default() += 1;
         }
         tally.left_out += left_out.iter().map(|&rows| u64::from(rows)).sum::<u64>();
         values.push(Values::Text(binds));

@@ -119,6 +119,10 @@ pub struct Fit {
     /// or with --bootstrap between percentiles [default with --bootstrap: 0.95]
     #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "Which law, how sure")]
     level: Option<f64>,
+    /// Where intervals by Student's t are symmetric: `plain`, value ± t·se, or `log`, value·exp(±t·se/|value|), which suits
+    /// amplitudes: that of a power whose exponent is uncertain has a long tail
+    #[arg(long, value_name = "SCALE", value_enum, default_value_t = Intervals::Plain, requires = "level", conflicts_with = "bootstrap", help_heading = "Which law, how sure")]
+    intervals: Intervals,
     /// Fit every curve B times again: `pairs` draws rows with replacement, `fractional` weights them at random, `wild` turns
     /// the signs of residuals, `residual` exchanges them. Adds <parameter>_lo, _hi, _boot_se, boot_fitted, boot_at_bound
     #[arg(long, value_name = "B[:SCHEME]", value_parser = bootstrap, help_heading = "Which law, how sure")]
@@ -172,6 +176,13 @@ pub(super) enum Space {
 enum Errors {
     Classical,
     Robust,
+}
+
+/// Where intervals by Student's t are symmetric, as an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Intervals {
+    Plain,
+    Log,
 }
 
 /// Where replicates start, as an option.
@@ -242,6 +253,10 @@ impl Fit {
             extras: Extras {
                 covariance: self.covariance,
                 level: self.level.or(resampling.as_ref().map(|_| USUAL_LEVEL)),
+                intervals: match self.intervals {
+                    Intervals::Plain => pipeline::Intervals::Plain,
+                    Intervals::Log => pipeline::Intervals::Log,
+                },
                 resampling,
                 select: self.select,
             },
@@ -255,7 +270,7 @@ impl Fit {
 
     fn say(&self, text: &str) {
         if !self.quiet {
-            eprint!("{text}");
+            super::say(text);
         }
     }
 

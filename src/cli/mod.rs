@@ -88,6 +88,11 @@ fn level(text: &str) -> std::result::Result<f64, String> {
     if level > 0.0 && level < 1.0 { Ok(level) } else { Err("give a share between 0 and 1, as in 0.95".into()) }
 }
 
+/// Says something on stderr; whoever has closed it does not want to hear it.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Prints results; a reader that has seen enough, as `head`, is no error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();

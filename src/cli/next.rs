@@ -5,13 +5,13 @@ use super::number;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use std::process::ExitCode;
+use sweepfit::Error;
 use sweepfit::evaluate::tape::{Tape, map_columns};
 use sweepfit::formula::graph::Graph;
 use sweepfit::law::expression;
-use sweepfit::statistics::design::{Criterion, Question, Rank, Run, next_runs, surfaces};
+use sweepfit::statistics::design::{Criterion, Question, Rank, Run, Silence, next_runs, surfaces};
 use sweepfit::statistics::fits::{Fits, FittedLaw, Weighting};
 use sweepfit::table::{OutputKind, Values};
-use sweepfit::{Error, Result};
 
 const EXAMPLE: &str = "\
 Example:
@@ -83,9 +83,16 @@ const BELOW: f64 = 1e-3;
 /// More candidates than these only cost time.
 const MOST_CANDIDATES: usize = 1 << 16;
 
+/// Why a fit gets no run, in words.
+const SILENCES: [(Silence, &str); 3] = [
+    (Silence::NoCovariance, "no fit, or no covariance, for want of points or of what determines the parameters"),
+    (Silence::NoForecast, "the target lies outside the law's domain, or its forecast is exact to rounding"),
+    (Silence::NoCandidate, "no candidate is within the budget and would help"),
+];
+
 impl Next {
     /// Designs and writes.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> sweepfit::Result<ExitCode> {
         let fits = Fits::open(&self.fits)?;
         decision::require_covariance(&fits, &self.fits, "fit the sweep again with --covariance")?;
         if fits.weighting != Weighting::Even && self.noise.is_none() {
@@ -99,26 +106,31 @@ impl Next {
             return Err(Error::Usage("--budget and --noise are above 0".into()));
         }
         let target = decision::point("--target", &self.target)?;
-        let questions = fits.laws.iter().map(|law| self.question(law, &target)).collect::<Result<Vec<_>>>()?;
+        let questions =
+            fits.laws.iter().map(|law| self.question(law, &target)).collect::<sweepfit::Result<Vec<_>>>()?;
         let surfaces = surfaces(&fits);
         let names = decision::input_names(&fits);
         let laws = decision::law_names(&fits, "");
         let pool = self.output.pool()?;
         let reader = fits.read()?;
         let mut writer = self.output.writer(&self.fits, reader.key_schema(), &columns(&names))?;
-        let (mut rows, mut silent, mut asked) = (0, 0, 0);
+        let (mut rows, mut asked, mut silent) = (0, 0, [0; SILENCES.len()]);
         for batch in reader {
             let batch = batch?;
-            let designs: Vec<Vec<Run>> = pool.install(|| {
+            let designs: Vec<Result<Vec<Run>, Silence>> = pool.install(|| {
                 let each = batch.rows.par_iter().with_min_len(16);
                 each.map(|fit| next_runs(&surfaces[fit.law], fit, &questions[fit.law])).collect()
             });
             asked += designs.len();
-            silent += designs.iter().filter(|runs| runs.is_empty()).count();
+            for (count, (silence, _)) in silent.iter_mut().zip(SILENCES) {
+                *count += designs.iter().filter(|design| **design == Err(silence)).count();
+            }
             let all: Vec<(u32, usize, Run)> = designs
                 .iter()
                 .enumerate()
-                .flat_map(|(row, runs)| runs.iter().enumerate().map(move |(step, run)| (row as u32, step, *run)))
+                .flat_map(|(row, runs)| {
+                    runs.iter().flatten().enumerate().map(move |(step, run)| (row as u32, step, *run))
+                })
                 .collect();
             rows += all.len();
             let law = |row: u32| batch.rows[row as usize].law;
@@ -158,17 +170,14 @@ impl Next {
                 ("rank", format!("{:?}", self.rank).to_lowercase()),
             ],
         ))?;
-        self.output.say(&format!("{rows} runs for {} of {asked} fits\n", asked - silent));
-        if silent > 0 {
-            self.output.say(
-                "note: the others have no covariance (no fit, or as many parameters as points), or no candidate that the \
-                 budget allows and that would help\n",
-            );
+        self.output.say(&format!("{rows} runs for {} of {asked} fits\n", asked - silent.iter().sum::<usize>()));
+        for (count, (_, reason)) in silent.into_iter().zip(SILENCES).filter(|(count, _)| *count > 0) {
+            self.output.say(&format!("note: none for {count}: {reason}\n"));
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> Result<Question> {
+    fn question(&self, law: &FittedLaw, target: &[(String, f64)]) -> sweepfit::Result<Question> {
         let names = law.input_names();
         let at = |position: usize| {
             let exact = target.iter().find(|(name, _)| name == names[position]);
@@ -224,6 +233,12 @@ impl Next {
             .collect();
         let columns: Vec<&[f64]> = candidates.iter().map(Vec::as_slice).collect();
         let cost = map_columns(&self.cost_of(law)?, &columns, count).swap_remove(0);
+        if !cost.iter().any(|&cost| cost > 0.0 && cost.is_finite()) {
+            return Err(Error::Usage(format!(
+                "--cost {}: above 0 at none of the candidates",
+                self.cost.as_deref().unwrap_or_default()
+            )));
+        }
         Ok(Question {
             target: goal,
             cost,
@@ -243,7 +258,7 @@ impl Next {
     }
 
     /// The cost as a tape over the law's inputs.
-    fn cost_of(&self, law: &FittedLaw) -> Result<Tape> {
+    fn cost_of(&self, law: &FittedLaw) -> sweepfit::Result<Tape> {
         let names = law.input_names();
         let text = match (&self.cost, names.as_slice()) {
             (Some(text), _) => text.clone(),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use sweepfit::statistics::calibration::{Calibrated, calibrate, require_curves};
-use sweepfit::statistics::fits::{Draws, FitBatch, Fits, Fitted};
+use sweepfit::statistics::fits::{Draws, FitBatch, Fits, Fitted, FittedLaw};
 use sweepfit::statistics::forecast::{Answer, Forecaster, Points};
 use sweepfit::table::rows::{Identity, Joiner, RowReader, RowSelection};
 use sweepfit::table::{OutputKind, ReadOptions, Source, Values};
@@ -72,6 +72,7 @@ impl Predict {
         }
         let targets = Targets::open(&self.at, &fits)?;
         let mut forecaster = Forecaster::new(&fits, &targets.points, self.level)?;
+        targets.require_known(&fits)?;
         let pool = self.output.pool()?;
         let calibrated = match self.calibrate.as_slice() {
             [] => Vec::new(),
@@ -182,15 +183,19 @@ struct Joined {
 
 impl Targets {
     fn open(at: &[String], fits: &Fits) -> Result<Targets> {
-        let is_table = |text: &String| Path::new(text).exists() || !text.contains('=');
-        match at {
-            [path] if is_table(path) => Targets::table(path, fits),
-            _ => match at.iter().find(|text| is_table(text)) {
-                Some(path) if Path::new(path).exists() => Err(Error::Usage(format!(
-                    "--at {path}: a table of points stands alone; add further points to it as rows"
-                ))),
-                _ => Targets::listed(at),
-            },
+        let is_table = |text: &&String| Path::new(text).exists();
+        // A glob has to be looked for, and so has what looks like a file.
+        let looks_like_table = |text: &&String| is_table(text) || !text.contains('=') && text.contains(['.', '*', '/']);
+        match (at, at.iter().find(looks_like_table), at.iter().find(|text| !text.contains('='))) {
+            ([path], Some(_), _) => Targets::table(path, fits),
+            (_, Some(path), _) => Err(Error::Usage(format!(
+                "--at {path}: a table of points stands alone; add further points to it as rows"
+            ))),
+            (_, None, Some(text)) => Err(Error::Usage(format!(
+                "--at {text}: neither a table that is there nor a point such as {}=1",
+                decision::input_names(fits).join("=1,")
+            ))),
+            (_, None, None) => Targets::listed(at),
         }
     }
 
@@ -254,6 +259,29 @@ impl Targets {
             Some(joined) => self.all.len().div_ceil(joined.rows.len().max(1)),
             None => self.all.len(),
         }
+    }
+
+    /// Of points given one by one every name has to mean something, and each something else.
+    fn require_known(&self, fits: &Fits) -> Result<()> {
+        let means = |name: &str| {
+            let is = |law: &FittedLaw| law.input(name).is_some() || law.law.columns.iter().any(|own| own == name);
+            fits.laws.iter().any(is) || fits.weight_column() == Some(name)
+        };
+        if let Some(name) = self.points.names.iter().find(|name| !means(name)) {
+            return Err(Error::Usage(format!(
+                "--at: {name} is neither an input of a law in the table ({}) nor its response or weight",
+                decision::input_names(fits).join(", ")
+            )));
+        }
+        for law in &fits.laws {
+            for (k, name) in self.points.names.iter().enumerate() {
+                let same = |other: &&String| law.input(other).is_some() && law.input(other) == law.input(name);
+                if let Some(other) = self.points.names[..k].iter().find(same) {
+                    return Err(Error::Usage(format!("--at: {other} and {name} are one input of {}", law.law.name)));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn require_matches(&self, rows: u64) -> Result<()> {
@@ -346,7 +374,13 @@ impl<'a> Table<'a> {
             number(&|answer| answer.observed);
             number(&|answer| answer.predicted / answer.observed - 1.0);
         }
-        answers.iter().for_each(|answer| tally.take(answer));
+        let has_fit = |row: usize| part.rows[row].parameters.iter().all(|value| value.is_finite());
+        for ((answer, &law), &(row, _)) in answers.iter().zip(&law).zip(&asked) {
+            let row = row as usize;
+            // Of an average the key's first law is on record, and any of them will do.
+            let fitted = if law == laws { (row..row + laws).any(has_fit) } else { has_fit(row) };
+            tally.take(answer, fitted);
+        }
         Ok((asked.iter().map(|&(row, _)| row).collect(), values))
     }
 
@@ -388,8 +422,9 @@ impl<'a> Table<'a> {
 #[derive(Debug, Default)]
 struct Tally {
     rows: u64,
-    /// Predictions that are not finite, or fits without parameters.
-    silent: u64,
+    /// Predictions of fits without parameters, and others that are not finite.
+    without_fit: u64,
+    out_of_domain: u64,
     /// Predictions without an interval.
     bare: u64,
     observed: u64,
@@ -399,9 +434,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, answer: &Answer) {
+    fn take(&mut self, answer: &Answer, fitted: bool) {
         self.rows += 1;
-        self.silent += u64::from(!answer.predicted.is_finite());
+        self.without_fit += u64::from(!fitted);
+        self.out_of_domain += u64::from(fitted && !answer.predicted.is_finite());
         self.bare += u64::from(answer.predicted.is_finite() && !answer.new[0].is_finite());
         self.observed += u64::from(answer.observed.is_finite());
         if answer.observed.is_finite() && answer.new[0].is_finite() {
@@ -412,11 +448,13 @@ impl Tally {
 
     fn report(&self, level: f64) -> String {
         let mut text = format!("{} predictions\n", self.rows);
-        if self.silent > 0 {
-            text += &format!(
-                "note: {} are null: the fit has no parameters there, or the point lies outside the law's domain\n",
-                self.silent
-            );
+        for (rows, reason) in [
+            (self.without_fit, "the curve could not be fitted (see status in FITS)"),
+            (self.out_of_domain, "the point lies outside the law's domain"),
+        ] {
+            if rows > 0 {
+                text += &format!("note: {rows} are null: {reason}\n");
+            }
         }
         if self.bare > 0 {
             text += &format!("note: {} have no interval for a new measurement\n", self.bare);

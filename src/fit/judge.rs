@@ -110,6 +110,33 @@ impl Verdicts {
         }
     }
 
+    /// Fits that another stage vouches for: parameters of as many curves as `pinned` has entries, and nothing else.
+    pub fn unjudged(parameters: Vec<f64>, pinned: Vec<u64>) -> Verdicts {
+        let (count, p) = (pinned.len(), parameters.len() / pinned.len().max(1));
+        let null = vec![f64::NAN; count];
+        let status = |curve: usize| match (&parameters[curve * p..(curve + 1) * p], pinned[curve]) {
+            (own, _) if own.iter().any(|value| !value.is_finite()) => Status::NonFinite,
+            (_, 0) => Status::Converged,
+            _ => Status::AtBound,
+        };
+        Verdicts {
+            status: (0..count).map(status).collect(),
+            points: vec![0; count],
+            standard_errors: vec![f64::NAN; count * p],
+            covariance: vec![f64::NAN; count * triangle(p)],
+            objective: null.clone(),
+            rmse: null.clone(),
+            r2: null.clone(),
+            aicc: null.clone(),
+            bic: null.clone(),
+            basins: vec![0; count],
+            basin_gap: null.clone(),
+            condition: null,
+            parameters,
+            pinned,
+        }
+    }
+
     /// Takes the fit of a curve with `p` free parameters back.
     pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
         self.status[curve] = status;
@@ -1169,21 +1196,20 @@ fn describe_generic<const SET: u8>(
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
-    let mut least = sharpness;
-    if problem.loss == Loss::Squares {
-        if settled && least[..pack.len()].iter().any(|&pivot| pivot <= SQUARED) {
+    let least = if problem.loss == Loss::Squares {
+        if settled && sharpness[..pack.len()].iter().any(|&pivot| pivot <= SQUARED) {
             workspace.gathered.gather(problem, &curves);
         }
         for lane in 0..pack.len() {
-            if least[lane] <= SQUARED {
-                least[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
-                sharpness[lane] = least[lane];
+            if sharpness[lane] <= SQUARED {
+                sharpness[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
             }
         }
+        sharpness
     } else {
         let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
-        (_, least) = self::inverse::<SET>(&full, &free);
-    }
+        self::inverse::<SET>(&full, &free).1
+    };
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
     let condition = condition::<SET>(&decoded, &here.gauss, &variance, &free);
     let variance = match meat {

@@ -16,12 +16,14 @@ pub mod orthogonal;
 pub mod pack;
 pub mod problem;
 pub mod programs;
+pub mod replicates;
 pub mod search;
 pub mod spell;
 pub mod symmetry;
 
 use crate::error::Result;
 use problem::Problem;
+use replicates::Replication;
 
 /// Where residuals are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,17 @@ pub struct Proposals {
     pub coordinates: Vec<f64>,
 }
 
+/// Where a device found the replicates of curves to end; replicate r of curve i at `i * replicates + r`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Replicated {
+    /// The distinct basins of every replicate, best first; none where the device could not fit it.
+    pub proposals: Proposals,
+    /// Whether the descent to the best came to its end.
+    pub settled: Vec<bool>,
+    /// Bit j: coordinate j of the best is held by its box.
+    pub pinned: Vec<u64>,
+}
+
 /// A device that searches.
 pub trait Backend: Sync {
     /// Finds the distinct basins of every curve whose `problem.status` is still open; curves that are settled get none.
@@ -125,6 +138,14 @@ pub trait Backend: Sync {
     /// # Errors
     /// A lost device or one out of memory. A curve that cannot be fitted is no error: it gets no proposals.
     fn propose(&self, problem: &Problem) -> Result<Proposals>;
+
+    /// Makes replicates of curves on the device and fits them there. None: the host makes them, as curves of one more problem.
+    ///
+    /// # Errors
+    /// As [`Backend::propose`].
+    fn replicate(&self, _: &Replication) -> Result<Option<Replicated>> {
+        Ok(None)
+    }
 
     /// Whether it is the CPU, whose search leaves nothing to be made up for.
     fn is_host(&self) -> bool {

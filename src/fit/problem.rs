@@ -83,7 +83,23 @@ impl Grid {
     }
 }
 
-impl Problem<'_> {
+impl<'a> Problem<'a> {
+    /// A problem of the same model, loss and shape of grid, without a curve.
+    pub fn emptied(&self) -> Problem<'a> {
+        Problem {
+            offsets: vec![0],
+            inputs: vec![Vec::new(); self.inputs.len()],
+            centres: Vec::new(),
+            response: Vec::new(),
+            weight: Vec::new(),
+            status: Vec::new(),
+            lower: Vec::new(),
+            upper: Vec::new(),
+            grid: Grid { cells: self.grid.cells.clone(), values: Vec::new(), listed: self.grid.listed.clone() },
+            ..*self
+        }
+    }
+
     /// How many curves there are.
     pub fn len(&self) -> usize {
         self.status.len()

@@ -3,7 +3,7 @@
 //! In: the request, then tallies batch by batch. Out: a [`Report`], its `sweepfit.*` metadata and its JSON. The metadata
 //! holds no timings and no number of threads: the same input, options, version and backend give the same bytes.
 
-use super::columns::{Columns, Resampling};
+use super::columns::{Columns, Extras, Intervals, Resampling};
 use super::{End, Fit, Fitted, Request};
 use crate::fit::judge::Verdicts;
 use crate::fit::pack::{Control, Packed, Plan, Weighting};
@@ -51,6 +51,10 @@ pub struct Tally {
     pub replicates: u64,
     pub replicates_failed: u64,
     pub replicates_pinned: u64,
+    /// How many of them were judged in f64, the others standing as a device left them, and how far those lie apart at most:
+    /// the distance of [`Replicates::apart`].
+    pub replicates_judged: u64,
+    pub replicates_apart: f64,
     /// Fits that could not be resampled, and fits of whose replicates fewer than half could be fitted.
     pub not_resampled: u64,
     pub too_few_replicates: u64,
@@ -104,6 +108,9 @@ impl Tally {
                     self.replicates += u64::from(replicates);
                     self.replicates_failed += u64::from(replicates - fitted);
                     self.replicates_pinned += u64::from(of.pinned[curve]);
+                    self.replicates_judged += u64::from(of.judged[curve]);
+                    // NaN, where all were judged, is not the larger.
+                    self.replicates_apart = self.replicates_apart.max(of.apart[curve]);
                     self.too_few_replicates += u64::from(2 * fitted < replicates);
                 }
             }
@@ -140,6 +147,8 @@ impl Tally {
         self.replicates += later.replicates;
         self.replicates_failed += later.replicates_failed;
         self.replicates_pinned += later.replicates_pinned;
+        self.replicates_judged += later.replicates_judged;
+        self.replicates_apart = self.replicates_apart.max(later.replicates_apart);
         self.not_resampled += later.not_resampled;
         self.too_few_replicates += later.too_few_replicates;
         self.best = later.best.map(|best| self.best.unwrap_or(0) + best).or(self.best);
@@ -358,6 +367,8 @@ impl Report {
                     "replicates": law.tally.replicates,
                     "not_fitted": law.tally.replicates_failed,
                     "at_bound": law.tally.replicates_pinned,
+                    "judged": law.tally.replicates_judged,
+                    "device_apart_in_standard_deviations": law.tally.replicates_apart,
                     "fits_not_resampled": law.tally.not_resampled,
                     "fits_with_too_few_replicates": law.tally.too_few_replicates,
                 });
@@ -433,6 +444,7 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("standard_errors", standard_errors(first).to_string()),
         ("covariance", if request.extras.covariance { COVARIANCE } else { "not written" }.to_string()),
         ("level", request.extras.level.map_or(String::new(), |level| level.to_string())),
+        ("intervals", intervals(&request.extras).to_string()),
         ("bootstrap", request.extras.resampling.as_ref().map_or(String::new(), bootstrap)),
         ("seed", seed.map_or(String::new(), |seed| seed.to_string())),
         ("select", request.extras.select.map_or(String::new(), Criterion::name)),
@@ -446,6 +458,16 @@ fn methods(request: &Request) -> Vec<(String, String)> {
         ("ran", lines(ran.collect())),
     ];
     card.map(|(key, value)| (key.to_string(), value)).to_vec()
+}
+
+/// What the columns `_lo` and `_hi` hold, in words.
+fn intervals(extras: &Extras) -> &'static str {
+    match (extras.level, &extras.resampling, extras.intervals) {
+        (None, ..) => "",
+        (_, Some(_), _) => "percentiles of the replicates",
+        (_, None, Intervals::Plain) => "Student's t: value +- t se",
+        (_, None, Intervals::Log) => "Student's t on the logarithm: value exp(+- t se/|value|)",
+    }
 }
 
 /// What the bootstrap did, in words.

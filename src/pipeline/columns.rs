@@ -22,11 +22,34 @@ pub struct Extras {
     /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t, or
     /// between percentiles of the bootstrap.
     pub level: Option<f64>,
+    /// Where intervals by Student's t are symmetric.
+    pub intervals: Intervals,
     /// `<parameter>_boot_se` behind the intervals, and at the end `boot_fitted`, the replicates that were fitted, and
     /// `boot_at_bound`, how many of those have a parameter that is held by its box.
     pub resampling: Option<Resampling>,
     /// `best` and `evidence` at the end, and under holdout `holdout_rmse`.
     pub select: Option<Criterion>,
+}
+
+/// Where intervals by Student's t are symmetric.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Intervals {
+    /// θ ± t·se
+    #[default]
+    Plain,
+    /// θ·exp(±t·se/|θ|), on the logarithm of the parameter: the amplitude of a power law whose exponent is uncertain is
+    /// distributed like a log-normal variable.
+    Log,
+}
+
+impl Intervals {
+    /// The end below (`sign` −1) or above (1) of a parameter, `half` being t·se.
+    fn end(self, value: f64, half: f64, sign: f64) -> f64 {
+        match self {
+            Intervals::Plain => value + sign * half,
+            Intervals::Log => value * (sign * half / value).exp(),
+        }
+    }
 }
 
 /// A bootstrap, and what it needs from outside.
@@ -228,9 +251,11 @@ impl Columns {
                     .zip(&error)
                     .map(|((curve, law, v), error)| error * quantiles.two_sided(freedom(&fits[law].plan, v, curve)))
                     .collect();
-                for sign in [-1.0, 1.0] {
-                    values.push(Values::Number(centre.iter().zip(&half).map(|(c, h)| c + sign * h).collect()));
-                }
+                let end = |sign: f64| {
+                    let ends = centre.iter().zip(&half).map(|(c, h)| self.extras.intervals.end(*c, *h, sign));
+                    Values::Number(ends.collect())
+                };
+                values.extend([-1.0, 1.0].map(end));
             }
         }
         let which = rows().map(|(curve, _, v)| word(v.status[curve])).collect();

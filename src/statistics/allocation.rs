@@ -8,7 +8,8 @@
 //!
 //! A grid along the constraint finds the valleys, Newton steps inside a bracket end in the deepest. Slopes in the
 //! parameters follow from differentiating G = 0 and c = log budget; all derivatives are exact. Rows are solved side by
-//! side, one column per unknown.
+//! side, one column per unknown. Chinchilla's law at a cost k N D needs no search: N = G (C/k)^a and D = (C/k)^b/G with
+//! G = (αA/βB)^(1/(α+β)), a = β/(α+β), b = α/(α+β) (Hoffmann et al. 2022, eq. 4).
 
 use super::fits::{Fitted, FittedLaw};
 use super::forecast::percentiles;
@@ -29,6 +30,12 @@ const CELLS: usize = 97;
 /// Bisection alone ends after so many halvings of the whole range.
 const MOST_STEPS: usize = 120;
 
+/// The law that has a closed form, with parameters E, A, B, alpha, beta.
+const CHINCHILLA: &str = "chinchilla";
+/// Quantities with intervals, and which of them is log G.
+const KINDS: usize = 7;
+const SCALE: usize = 6;
+
 /// A law and a cost, ready to allocate any budget.
 #[derive(Debug)]
 pub struct Allocator {
@@ -41,6 +48,8 @@ pub struct Allocator {
     /// t's slopes, then those of u, v, v − u and both exponents along the optimum, P each; before them the exponents.
     slopes: Tape,
     rules: Vec<Rule>,
+    /// log k, where the law is Chinchilla's and the cost k times the product of its inputs.
+    closed_form: Option<f64>,
 }
 
 /// An input as a formula of the other.
@@ -64,11 +73,18 @@ pub struct Allocation {
     pub ratio: Estimate,
     /// d log input / d log budget.
     pub exponents: [Estimate; 2],
+    /// G of the closed form: the first input where the budget buys one unit of the product; NaN without a closed form.
+    pub scale: Estimate,
     /// What following each rule adds to the left side.
     pub regret: Vec<f64>,
 }
 
 impl Allocator {
+    /// Whether the optimum is known in closed form, and so G.
+    pub fn has_closed_form(&self) -> bool {
+        self.closed_form.is_some()
+    }
+
     /// Compiles a law of two inputs, a cost and rules such as `D=20*N`.
     ///
     /// # Errors
@@ -157,7 +173,11 @@ impl Allocator {
             Ok(Rule { cost: by_rows(&mut graph, &[c, slope], &[]), place: by_rows(&mut graph, &[u, v], &[]) })
         });
         let rules = rules.collect::<Result<Vec<_>>>()?;
+        let is_product = [c_u, c_v].iter().all(|&slope| graph.constant_value(slope) == Some(1.0));
+        let is_chinchilla = fitted.law.entry.is_some_and(|entry| entry.name == CHINCHILLA);
+        let at_one = graph.evaluate(c, &[], &vec![0.0; parameters + 2]);
         Ok(Allocator {
+            closed_form: (is_product && is_chinchilla).then_some(at_one),
             space,
             parameters,
             cost: by_rows(&mut graph, &[c, c_v], &[]),
@@ -182,11 +202,16 @@ impl Allocator {
                 let fit = fits[i];
                 let t = if self.space == Space::Log { f[i].ln() } else { f[i] };
                 let regret = regret.iter().map(|regret| regret[i]).collect();
-                let point = [t, u[i], v[i], v[i] - u[i], slopes[0][i], slopes[1][i]];
+                let units = self.units(budgets[i]);
+                let point = [t, u[i], v[i], v[i] - u[i], slopes[0][i], slopes[1][i], u[i] - slopes[0][i] * units];
                 let quantities = if fit.draws.is_empty() {
                     let quantile = quantiles.two_sided(fit.freedom);
                     let half = |kind: usize| {
-                        let slope = |j: usize| slopes[2 + 6 * j + kind][i];
+                        let own = |j: usize, kind: usize| slopes[2 + 6 * j + kind][i];
+                        let slope = |j: usize| match kind {
+                            SCALE => own(j, 1) - own(j, 4) * units,
+                            kind => own(j, kind),
+                        };
                         let variance = fit.covariance.as_ref().map(|c| variance(c, slope, p));
                         quantile * variance.unwrap_or(f64::NAN).sqrt()
                     };
@@ -199,14 +224,20 @@ impl Allocator {
             .collect()
     }
 
-    /// t, u, v, v − u and the exponents with their ends, as the user counts them.
-    fn allocation(&self, [t, u, v, ratio, a, b]: [Estimate; 6], regret: Vec<f64>) -> Allocation {
-        let exp = |estimate: Estimate| estimate.map(f64::exp);
-        let predicted = if self.space == Space::Log { exp(t) } else { t };
-        Allocation { inputs: [exp(u), exp(v)], predicted, ratio: exp(ratio), exponents: [a, b], regret }
+    /// log C/k: how many units of the product of both inputs the budget buys; NaN without a closed form.
+    fn units(&self, budget: f64) -> f64 {
+        budget.ln() - self.closed_form.unwrap_or(f64::NAN)
     }
 
-    fn drawn(&self, point: [f64; 6], draws: &[f64], budget: f64, level: f64) -> [Estimate; 6] {
+    /// t, u, v, v − u, the exponents and log G with their ends, as the user counts them.
+    fn allocation(&self, [t, u, v, ratio, a, b, scale]: [Estimate; KINDS], regret: Vec<f64>) -> Allocation {
+        let exp = |estimate: Estimate| estimate.map(f64::exp);
+        let predicted = if self.space == Space::Log { exp(t) } else { t };
+        let (inputs, ratio, scale) = ([exp(u), exp(v)], exp(ratio), exp(scale));
+        Allocation { inputs, predicted, ratio, exponents: [a, b], scale, regret }
+    }
+
+    fn drawn(&self, point: [f64; KINDS], draws: &[f64], budget: f64, level: f64) -> [Estimate; KINDS] {
         let rows: Vec<&[f64]> = draws.chunks_exact(self.parameters).collect();
         let theta = columns(self.parameters, rows.len(), |i| rows[i]);
         let (u, v, f) = self.solve(&theta, &vec![budget; rows.len()]);
@@ -215,8 +246,10 @@ impl Allocator {
         let slopes = run(&self.slopes, &all);
         let t = if self.space == Space::Log { f.iter().map(|f| f.ln()).collect() } else { f };
         let ratio = u.iter().zip(&v).map(|(u, v)| v - u).collect();
-        let kinds = [t, u, v, ratio, slopes[0].clone(), slopes[1].clone()];
-        let mut quantities = [[f64::NAN; 3]; 6];
+        let units = self.units(budget);
+        let scale = u.iter().zip(&slopes[0]).map(|(u, exponent)| u - exponent * units).collect();
+        let kinds = [t, u, v, ratio, slopes[0].clone(), slopes[1].clone(), scale];
+        let mut quantities = [[f64::NAN; 3]; KINDS];
         for ((quantity, drawn), point) in quantities.iter_mut().zip(kinds).zip(point) {
             let [low, high] = percentiles(drawn, level).unwrap_or([f64::NAN; 2]);
             *quantity = [point, low, high];
@@ -228,6 +261,11 @@ impl Allocator {
     fn solve(&self, theta: &[Vec<f64>], budgets: &[f64]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let rows = budgets.len();
         let goal: Vec<f64> = budgets.iter().map(|budget| budget.ln()).collect();
+        if self.closed_form.is_some() {
+            let u: Vec<f64> = (0..rows).map(|row| self.solved(theta, row, budgets[row])).collect();
+            let (v, mut values) = self.along(theta, &u, &goal);
+            return (u, v, values.swap_remove(0));
+        }
         let cell = |cell: usize| LOWEST + (HIGHEST - LOWEST) * cell as f64 / (CELLS - 1) as f64;
         let spread = |column: &Vec<f64>| column.iter().flat_map(|&value| [value; CELLS]).collect::<Vec<f64>>();
         let wide: Vec<Vec<f64>> = theta.iter().map(spread).collect();
@@ -249,6 +287,15 @@ impl Allocator {
         });
         let (v, mut values) = self.along(theta, &u, &goal);
         (u, v, values.swap_remove(0))
+    }
+
+    /// u of the closed form; NaN where a term rises with its input, so that there is no lowest point.
+    fn solved(&self, theta: &[Vec<f64>], row: usize, budget: f64) -> f64 {
+        let [a, b, alpha, beta] = std::array::from_fn(|j| theta[j + 1][row]);
+        match a > 0.0 && b > 0.0 && alpha > 0.0 && beta > 0.0 {
+            true => ((alpha * a / (beta * b)).ln() + beta * self.units(budget)) / (alpha + beta),
+            false => f64::NAN,
+        }
     }
 
     /// v on the constraint for each u, and there f, G and dG/du.
@@ -491,6 +538,46 @@ mod tests {
             let half = (estimate[2] / estimate[0]).ln();
             let expected = quantile * variance[k].sqrt();
             assert!((half / expected - 1.0).abs() < 1e-5, "{k}: {half}, by differences {expected}");
+        }
+    }
+
+    #[test]
+    fn the_closed_form_is_what_the_search_finds() {
+        // Typed, the same law is searched.
+        let laws = ["chinchilla", "y ~ E + A*N^-alpha + B*D^-beta"].map(fitted);
+        for cost in ["6*N*D", "D*N", "2.5*(N*D)*3"] {
+            let [named, typed] =
+                [0, 1].map(|k| Allocator::new(&laws[k], Space::Log, cost, &["D=20*N".into()]).expect(cost));
+            assert!(named.has_closed_form() && !typed.has_closed_form(), "{cost}");
+            for (theta, budget) in [
+                (vec![1.8172180975, 477.825861, 2143.417347, 0.3473104980, 0.3671724323], 5.76e23),
+                (vec![1.7, 400.0, 410.0, 0.34, 0.28], 1e19),
+                (vec![0.1, 12.0, 9000.0, 0.15, 0.6], 3e27),
+            ] {
+                // In the order in which a typed formula names them.
+                let of_typed = [0, 1, 3, 2, 4].map(|j| theta[j]).to_vec();
+                let [one, other] = [(&named, theta.clone()), (&typed, of_typed)]
+                    .map(|(allocator, theta)| allocator.allocate(&[&fit(theta)], &[budget], 0.95).remove(0));
+                let all = |found: &Allocation| {
+                    let estimates = [found.inputs[0], found.inputs[1], found.ratio, found.predicted];
+                    [&estimates[..], &found.exponents].concat().concat()
+                };
+                for (a, b) in all(&one).into_iter().zip(all(&other)) {
+                    assert!((a / b - 1.0).abs() < 1e-9, "{cost} {theta:?} {budget}: {one:?}, searched {other:?}");
+                }
+                assert!((one.regret[0] - other.regret[0]).abs() < REGRET && other.scale[0].is_nan());
+                let [_, a, b, alpha, beta] = theta[..] else { panic!("five parameters") };
+                let scale = (alpha * a / (beta * b)).powf(1.0 / (alpha + beta));
+                assert!((one.scale[0] / scale - 1.0).abs() < 1e-12, "G is {:?}, {scale}", one.scale);
+                assert!(one.scale[1] < scale && scale < one.scale[2]);
+            }
+        }
+        // Another cost than a product has none; a term that rises with its input leaves no lowest point.
+        let loaded = Allocator::new(&laws[0], Space::Log, "6*N*D + 3e8*N", &[]).expect("a cost");
+        assert!(!loaded.has_closed_form());
+        let named = Allocator::new(&laws[0], Space::Log, "6*N*D", &[]).expect("a cost");
+        for theta in [vec![1.8, -480.0, 2100.0, 0.3, 0.4], vec![9.8, -48.0, -21.0, 0.3, 0.4]] {
+            assert!(named.allocate(&[&fit(theta)], &[1e23], 0.95)[0].predicted[0].is_nan());
         }
     }
 

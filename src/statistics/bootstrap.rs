@@ -1,49 +1,26 @@
 //! The bootstrap: every curve is fitted again under random weights or on random responses, searched anew each time.
 //!
-//! In: a problem, its verdicts, and a way to search. Out: for every curve the parameters of its replicates, and from them
-//! percentile intervals and standard errors. A replicate depends on the seed, the index of its curve in the run and its own
-//! index alone, never on threads, batches or the law. Replicates are made, fitted and dropped by the hundred thousand rows,
-//! as curves of one more problem, so that every backend fits them as it fits curves.
+//! In: a problem, its verdicts, and a device. Out: for every curve the parameters of its replicates, and from them percentile
+//! intervals and standard errors. A replicate depends on the seed, the index of its curve in the run and its own index
+//! alone, never on threads, batches or the law. A device that makes replicates itself ([`Backend::replicate`]) fits them in
+//! f32, and of these a sample is judged in f64: a curve whose sample shows a difference that an interval could notice has all
+//! its replicates judged. Elsewhere they are made, judged and dropped by the hundred thousand rows, as curves of one more
+//! problem.
 
 use super::forecast::percentiles;
 use super::surface::by_rows;
 use crate::error::Result;
 use crate::evaluate::tape::map_columns;
-use crate::fit::Proposals;
 use crate::fit::judge::{Verdicts, judge};
-use crate::fit::problem::{Grid, Problem};
+use crate::fit::problem::Problem;
+use crate::fit::replicates::Replication;
 use crate::fit::spell::Spelling;
+use crate::fit::symmetry::canonical;
+use crate::fit::{Backend, Proposals, Replicated};
 use crate::random::Stream;
 use rayon::prelude::*;
-use std::collections::HashMap;
 
-/// What is resampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Rows with replacement (Efron 1979).
-    Pairs,
-    /// Every row weighted by a draw from the exponential distribution (Rubin 1981; Xu et al. 2020): no row is ever lost.
-    Fractional,
-    /// The fitted law plus each row's own residual, its sign at random (Wu 1986; Davidson and Flachaire 2008).
-    Wild,
-    /// The fitted law plus residuals drawn from all rows, centred, in units of their standard deviations (Efron 1979).
-    Residual,
-}
-
-impl Scheme {
-    /// Every scheme.
-    pub const ALL: [Scheme; 4] = [Scheme::Pairs, Scheme::Fractional, Scheme::Wild, Scheme::Residual];
-
-    /// As the command line calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scheme::Pairs => "pairs",
-            Scheme::Fractional => "fractional",
-            Scheme::Wild => "wild",
-            Scheme::Residual => "residual",
-        }
-    }
-}
+pub use crate::fit::replicates::Scheme;
 
 /// What is asked of a bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +41,11 @@ pub struct Replicates {
     pub fitted: Vec<Option<u32>>,
     /// How many of those have a parameter that is held by its box.
     pub pinned: Vec<u32>,
+    /// How many replicates of each curve were judged in f64.
+    pub judged: Vec<u32>,
+    /// How far a device's ends lie from those that were judged, where not all were: root of the mean square, in standard
+    /// deviations of the replicates, of the worst parameter; NaN elsewhere.
+    pub apart: Vec<f64>,
 }
 
 /// Percentile intervals and standard errors, parameter j of curve i at `i * p + j`; NaN where they are not known.
@@ -76,74 +58,242 @@ pub struct Spread {
 
 /// Rows of replicates in memory at a time: 4 MiB per column.
 const ROWS: usize = 512 * 1024;
+/// Of a device's replicates one in so many is judged, and at least so many of a curve.
+const SAMPLED: u32 = 16;
+const FEWEST_SAMPLED: u32 = 16;
+/// Distance of a device's ends from the judged ones, root of the mean square in standard deviations of the replicates, up to
+/// which they stand: it widens a distribution by one part in 800.
+const STANDS: f64 = 0.05;
+
+/// A replicate: its curve and its index.
+type Owner = (usize, u32);
 
 /// Fits the replicates of every curve that has a fit. `clusters` holds the label of every row of the problem, or nothing where
 /// rows stand for themselves; `first` is the index in the run of the problem's first curve. The replicates come in each of
-/// the `spellings` (None: as they were searched).
+/// the `spellings` (None: as they were searched). `propose` searches where `backend` makes no replicates of its own.
 ///
 /// # Errors
-/// What `propose` refuses.
-pub fn resample<'a>(
-    problem: &Problem<'a>,
+/// What the device refuses.
+#[allow(clippy::too_many_arguments, reason = "the stages of a run meet here")]
+pub fn resample(
+    problem: &Problem,
     verdicts: &Verdicts,
     clusters: &[f64],
     first: u64,
     bootstrap: &Bootstrap,
     spellings: &[Option<&Spelling>],
+    backend: &dyn Backend,
     propose: &dyn Fn(&mut Problem) -> Result<Proposals>,
 ) -> Result<Vec<Replicates>> {
-    let (p, b) = (problem.model.len(), bootstrap.replicates as usize);
-    let empty = Replicates {
-        draws: vec![f64::NAN; problem.len() * b * p],
-        fitted: vec![None; problem.len()],
-        pinned: vec![0; problem.len()],
+    let (p, b) = (problem.model.len(), bootstrap.replicates);
+    let optima = optima(problem, verdicts);
+    let key = |curve: usize| {
+        let bits = Stream::new(bootstrap.seed, first + curve as u64).bits();
+        [(bits >> 32) as u32, bits as u32]
     };
-    let mut all = vec![empty; spellings.len()];
-    let known = Known::new(problem, verdicts, bootstrap.scheme);
-    let mut chunk = Chunk::new(problem, bootstrap.search);
-    let mut finish = |chunk: &mut Chunk<'a>| -> Result<()> {
-        let proposals = if bootstrap.search { propose(&mut chunk.problem)? } else { chunk.optima() };
-        let found = judge(&chunk.problem, &proposals, false);
+    let freedom = |curve: usize| {
+        let estimated = p as f64 - f64::from(verdicts.pinned[curve].count_ones());
+        verdicts.status[curve].has_parameters().then_some(problem.points(curve) as f64 - estimated)
+    };
+    let replication = Replication::new(
+        problem,
+        bootstrap.scheme,
+        b,
+        (0..problem.len()).map(key).collect(),
+        clusters,
+        &(0..problem.len()).map(freedom).collect::<Vec<_>>(),
+        if bootstrap.scheme.moves_responses() { fitted_values(problem, &optima) } else { Vec::new() },
+    );
+    let mut all = vec![Replicates::none(problem.len(), b, p); spellings.len()];
+    let resampled = (0..problem.len()).filter(|&curve| replication.groups[curve] > 0);
+    let owners: Vec<Owner> = resampled.flat_map(|curve| (0..b).map(move |replicate| (curve, replicate))).collect();
+    let mut take = |owners: &[Owner], found: &Verdicts, judged: bool| {
         for (spelling, all) in spellings.iter().zip(&mut all) {
             match spelling {
-                Some(spelling) => all.take(&chunk.owners, &spelling.spell(&found), b),
-                None => all.take(&chunk.owners, &found, b),
+                Some(spelling) => all.take(owners, &spelling.spell(found), b, judged),
+                None => all.take(owners, found, b, judged),
             }
         }
-        *chunk = Chunk::new(problem, bootstrap.search);
-        Ok(())
     };
-    for curve in (0..problem.len()).filter(|&curve| verdicts.status[curve].has_parameters()) {
-        let Some(resampler) = Resampler::new(problem, &known, clusters, curve, bootstrap.scheme) else { continue };
-        let seed = Stream::new(bootstrap.seed, first + curve as u64).bits();
-        for replicate in 0..b {
-            resampler.push(problem, Stream::new(seed, replicate as u64), &mut chunk.problem);
-            chunk.owners.push((curve, replicate));
-            if !bootstrap.search {
-                chunk.starts.extend_from_slice(&known.optima[curve * p..(curve + 1) * p]);
-            }
-            if chunk.problem.response.len() >= ROWS {
-                finish(&mut chunk)?;
-            }
+    // What is searched above its floor the host proposes to as well: a device alone would be another search.
+    let device = bootstrap.search && problem.model.above.is_none();
+    let replicated = if device { backend.replicate(&replication)? } else { None };
+    let apart = match replicated {
+        Some(replicated) => Sampling { replication: &replication, replicated }.fit(&owners, propose, &mut take)?,
+        None => {
+            let from = |chunk: &mut Problem, owners: &[Owner]| match bootstrap.search {
+                true => propose(chunk),
+                false => Ok(starts(owners, &optima, p)),
+            };
+            judge_replicates(&replication, &owners, bootstrap.search, &from, &mut |o, found| take(o, found, true))?;
+            vec![f64::NAN; problem.len()]
         }
-    }
-    if !chunk.owners.is_empty() {
-        finish(&mut chunk)?;
-    }
+    };
+    all.iter_mut().for_each(|all| all.apart.clone_from(&apart));
     Ok(all)
 }
 
+/// Every replicate's proposal: its curve's optimum.
+fn starts(owners: &[Owner], optima: &[f64], p: usize) -> Proposals {
+    let own = |&(curve, _): &Owner| optima[curve * p..(curve + 1) * p].iter().copied();
+    Proposals { offsets: (0..=owners.len()).collect(), coordinates: owners.iter().flat_map(own).collect() }
+}
+
+/// Makes replicates on the host and judges them, some hundred thousand rows at a time.
+fn judge_replicates(
+    replication: &Replication,
+    owners: &[Owner],
+    search: bool,
+    propose: &dyn Fn(&mut Problem, &[Owner]) -> Result<Proposals>,
+    take: &mut dyn FnMut(&[Owner], &Verdicts),
+) -> Result<()> {
+    let empty = || Problem {
+        given: if search { replication.problem.given } else { &[] },
+        robust_errors: false,
+        ..replication.problem.emptied()
+    };
+    let (mut chunk, mut from) = (empty(), 0);
+    for (at, &(curve, replicate)) in owners.iter().enumerate() {
+        replication.push(curve, replicate, &mut chunk);
+        if chunk.response.len() >= ROWS || at + 1 == owners.len() {
+            let own = &owners[from..=at];
+            let proposals = propose(&mut chunk, own)?;
+            take(own, &judge(&chunk, &proposals, false));
+            (chunk, from) = (empty(), at + 1);
+        }
+    }
+    Ok(())
+}
+
+/// A device's replicates, of which some are judged.
+struct Sampling<'a> {
+    replication: &'a Replication<'a>,
+    replicated: Replicated,
+}
+
+impl Sampling<'_> {
+    /// Judges the sample, what the device did not settle, and every replicate of a curve whose sample disagrees; takes the
+    /// rest as the device left them. Returns how far apart the sample is, per curve whose ends stand.
+    fn fit(
+        &self,
+        owners: &[Owner],
+        propose: &dyn Fn(&mut Problem) -> Result<Proposals>,
+        take: &mut dyn FnMut(&[Owner], &Verdicts, bool),
+    ) -> Result<Vec<f64>> {
+        let step = (self.replication.replicates / (self.replication.replicates / SAMPLED).max(FEWEST_SAMPLED)).max(1);
+        let (known, unknown): (Vec<Owner>, Vec<Owner>) = owners.iter().partition(|owner| self.has_proposals(owner));
+        let (sample, rest): (Vec<Owner>, Vec<Owner>) = known.into_iter().partition(|(_, r)| r % step == 0);
+        let ours = |_: &mut Problem, owners: &[Owner]| Ok(self.proposals(owners));
+        let mut compared: Vec<Vec<Pair>> = vec![Vec::new(); self.replication.problem.len()];
+        judge_replicates(self.replication, &sample, true, &ours, &mut |owners, found| {
+            take(owners, found, true);
+            for (at, owner) in owners.iter().enumerate() {
+                compared[owner.0].push(self.pair(owner, found, at));
+            }
+        })?;
+        let apart: Vec<f64> = compared.par_iter().map(|pairs| self.apart(pairs)).collect();
+        // Not written as `>`: NaN fails.
+        let stands = |owner: &Owner| apart[owner.0] <= STANDS && self.replicated.settled[self.place(owner)];
+        let (left, judged): (Vec<Owner>, Vec<Owner>) = rest.into_iter().partition(stands);
+        judge_replicates(self.replication, &judged, true, &ours, &mut |owners, found| take(owners, found, true))?;
+        let theirs = |chunk: &mut Problem, _: &[Owner]| propose(chunk);
+        judge_replicates(self.replication, &unknown, true, &theirs, &mut |owners, found| take(owners, found, true))?;
+        let ends: Vec<(Vec<f64>, u64)> = left.par_iter().map(|owner| self.end(owner)).collect();
+        let (parameters, pinned): (Vec<Vec<f64>>, Vec<u64>) = ends.into_iter().unzip();
+        if !left.is_empty() {
+            take(&left, &Verdicts::unjudged(parameters.concat(), pinned), false);
+        }
+        Ok(apart.into_iter().map(|apart| if apart <= STANDS { apart } else { f64::NAN }).collect())
+    }
+
+    fn place(&self, &(curve, replicate): &Owner) -> usize {
+        curve * self.replication.replicates as usize + replicate as usize
+    }
+
+    fn has_proposals(&self, owner: &Owner) -> bool {
+        let (offsets, place) = (&self.replicated.proposals.offsets, self.place(owner));
+        offsets[place] < offsets[place + 1]
+    }
+
+    fn proposals(&self, owners: &[Owner]) -> Proposals {
+        let p = self.replication.problem.model.len();
+        let Proposals { offsets, coordinates } = &self.replicated.proposals;
+        let mut own = Proposals { offsets: vec![0], coordinates: Vec::new() };
+        for owner in owners {
+            let place = self.place(owner);
+            own.coordinates.extend_from_slice(&coordinates[offsets[place] * p..offsets[place + 1] * p]);
+            own.offsets.push(own.coordinates.len() / p);
+        }
+        own
+    }
+
+    /// The free parameters of the device's best end, and which of them are held by their box.
+    fn end(&self, owner: &Owner) -> (Vec<f64>, u64) {
+        let problem = self.replication.problem;
+        let (p, inputs, place) = (problem.model.len(), problem.model.inputs.len(), self.place(owner));
+        let Proposals { offsets, coordinates } = &self.replicated.proposals;
+        let mut z = coordinates[offsets[place] * p..][..p].to_vec();
+        let mut pinned = self.replicated.pinned[place];
+        canonical(problem.symmetries, &mut z, &mut pinned);
+        (problem.model.decode(&z, &problem.centres[owner.0 * inputs..(owner.0 + 1) * inputs]), pinned)
+    }
+
+    /// A replicate of the sample twice: judged, and as the device left it; each None where there is no end.
+    fn pair(&self, owner: &Owner, found: &Verdicts, at: usize) -> Pair {
+        let p = self.replication.problem.model.len();
+        let judged = found.status[at].has_parameters().then(|| found.parameters[at * p..(at + 1) * p].to_vec());
+        let settled = self.replicated.settled[self.place(owner)];
+        (judged, settled.then(|| self.end(owner).0))
+    }
+
+    /// The worst parameter's distance; NaN where fewer than half of the pairs can be compared, or one was judged to be no fit
+    /// that the device takes for one.
+    fn apart(&self, pairs: &[Pair]) -> f64 {
+        let both: Vec<(&Vec<f64>, &Vec<f64>)> =
+            pairs.iter().filter_map(|(judged, end)| judged.as_ref().zip(end.as_ref())).collect();
+        let refused = pairs.iter().any(|(judged, end)| judged.is_none() && end.is_some());
+        if refused || both.len() < 2 || 2 * both.len() < pairs.len() {
+            return f64::NAN;
+        }
+        let n = both.len() as f64;
+        let distance = |j: usize| {
+            let mean = both.iter().map(|(judged, _)| judged[j]).sum::<f64>() / n;
+            let scatter = both.iter().map(|(judged, _)| (judged[j] - mean).powi(2)).sum::<f64>() / n;
+            let off = both.iter().map(|(judged, end)| (judged[j] - end[j]).powi(2)).sum::<f64>() / n;
+            // A parameter that never moves, being held, is not apart.
+            if off == 0.0 { 0.0 } else { (off / scatter).sqrt() }
+        };
+        (0..both[0].0.len())
+            .map(distance)
+            .fold(0.0, |worst, own| if own <= worst || worst.is_nan() { worst } else { own })
+    }
+}
+
+/// The parameters of one replicate, as judged and as a device left them.
+type Pair = (Option<Vec<f64>>, Option<Vec<f64>>);
+
 impl Replicates {
-    /// Takes replicates in, each of a curve and an index.
-    fn take(&mut self, owners: &[(usize, usize)], found: &Verdicts, replicates: usize) {
+    fn none(curves: usize, replicates: u32, p: usize) -> Replicates {
+        Replicates {
+            draws: vec![f64::NAN; curves * replicates as usize * p],
+            fitted: vec![None; curves],
+            pinned: vec![0; curves],
+            judged: vec![0; curves],
+            apart: vec![f64::NAN; curves],
+        }
+    }
+
+    /// Takes replicates in.
+    fn take(&mut self, owners: &[Owner], found: &Verdicts, replicates: u32, judged: bool) {
         let p = found.parameters.len() / found.status.len();
         for (at, &(curve, replicate)) in owners.iter().enumerate() {
+            self.judged[curve] += u32::from(judged);
             let fitted = self.fitted[curve].get_or_insert(0);
             if found.status[at].has_parameters() {
                 *fitted += 1;
                 self.pinned[curve] += u32::from(found.pinned[at] != 0);
                 let own = &found.parameters[at * p..(at + 1) * p];
-                self.draws[(curve * replicates + replicate) * p..][..p].copy_from_slice(own);
+                self.draws[(curve * replicates as usize + replicate as usize) * p..][..p].copy_from_slice(own);
             }
         }
     }
@@ -175,70 +325,6 @@ impl Replicates {
     }
 }
 
-/// Replicates that are fitted together.
-struct Chunk<'a> {
-    problem: Problem<'a>,
-    /// The curve of each, and its index among that curve's.
-    owners: Vec<(usize, usize)>,
-    /// The coordinates that each is descended from, where it is not searched.
-    starts: Vec<f64>,
-}
-
-impl<'a> Chunk<'a> {
-    fn new(problem: &Problem<'a>, search: bool) -> Chunk<'a> {
-        Chunk {
-            problem: Problem {
-                offsets: vec![0],
-                inputs: vec![Vec::new(); problem.inputs.len()],
-                centres: Vec::new(),
-                response: Vec::new(),
-                weight: Vec::new(),
-                status: Vec::new(),
-                lower: Vec::new(),
-                upper: Vec::new(),
-                grid: Grid {
-                    cells: problem.grid.cells.clone(),
-                    values: Vec::new(),
-                    listed: problem.grid.listed.clone(),
-                },
-                given: if search { problem.given } else { &[] },
-                robust_errors: false,
-                ..*problem
-            },
-            owners: Vec::new(),
-            starts: Vec::new(),
-        }
-    }
-
-    fn optima(&self) -> Proposals {
-        Proposals { offsets: (0..=self.owners.len()).collect(), coordinates: self.starts.clone() }
-    }
-}
-
-/// What is known of the curves before any is resampled.
-struct Known {
-    /// Coordinates of the optimum of curve i at `i * p`; NaN without a fit.
-    optima: Vec<f64>,
-    /// Points less estimated parameters, of every curve.
-    freedom: Vec<f64>,
-    /// What the law predicts for every row; empty where only weights are random.
-    fitted: Vec<f64>,
-}
-
-impl Known {
-    fn new(problem: &Problem, verdicts: &Verdicts, scheme: Scheme) -> Known {
-        let p = problem.model.len() as f64;
-        let freedom =
-            |curve: usize| problem.points(curve) as f64 - (p - f64::from(verdicts.pinned[curve].count_ones()));
-        let optima = optima(problem, verdicts);
-        let fitted = match scheme {
-            Scheme::Pairs | Scheme::Fractional => Vec::new(),
-            Scheme::Wild | Scheme::Residual => fitted_values(problem, &optima),
-        };
-        Known { optima, freedom: (0..problem.len()).map(freedom).collect(), fitted }
-    }
-}
-
 /// Coordinates, in the charts of a problem's curves, of what `verdicts` found: coordinate j of curve i at `i * p + j`; NaN
 /// without a fit.
 pub(super) fn optima(problem: &Problem, verdicts: &Verdicts) -> Vec<f64> {
@@ -267,169 +353,9 @@ pub(super) fn fitted_values(problem: &Problem, optima: &[f64]) -> Vec<f64> {
     map_columns(&tape, &columns, problem.response.len()).pop().expect("the tape has one output")
 }
 
-/// One curve, ready to be resampled.
-struct Resampler<'a> {
-    curve: usize,
-    scheme: Scheme,
-    /// The group of every row, and how many groups there are.
-    group: Vec<usize>,
-    groups: usize,
-    /// What the law predicts for every row, and what is left; empty where only weights are random.
-    fitted: &'a [f64],
-    /// Under [`Scheme::Residual`] centred and of unit weight.
-    residual: Vec<f64>,
-}
-
-impl<'a> Resampler<'a> {
-    /// None where there is nothing to resample: a single group, or residuals without a degree of freedom.
-    fn new(
-        problem: &Problem,
-        known: &'a Known,
-        clusters: &[f64],
-        curve: usize,
-        scheme: Scheme,
-    ) -> Option<Resampler<'a>> {
-        let rows = problem.rows(curve);
-        let (group, groups) = groups(clusters.get(rows.clone()), rows.len());
-        if groups < 2 {
-            return None;
-        }
-        let mut resampler = Resampler { curve, scheme, group, groups, fitted: &[], residual: Vec::new() };
-        if matches!(scheme, Scheme::Pairs | Scheme::Fractional) {
-            return Some(resampler);
-        }
-        let (n, freedom) = (rows.len() as f64, known.freedom[curve]);
-        if freedom <= 0.0 {
-            return None;
-        }
-        resampler.fitted = &known.fitted[rows.clone()];
-        // Fitted residuals are smaller than errors, on average by this factor.
-        let scale = (n / freedom).sqrt();
-        let left = problem.response[rows.clone()].iter().zip(resampler.fitted);
-        resampler.residual = left.map(|(response, fitted)| scale * (response - fitted)).collect();
-        if scheme == Scheme::Residual {
-            for (residual, weight) in resampler.residual.iter_mut().zip(&problem.weight[rows]) {
-                *residual *= weight.sqrt();
-            }
-            let mean = resampler.residual.iter().sum::<f64>() / n;
-            resampler.residual.iter_mut().for_each(|residual| *residual -= mean);
-        }
-        Some(resampler)
-    }
-
-    /// Appends one replicate: rows that it gives no weight are left out; box, grid and centres stay the curve's.
-    fn push(&self, problem: &Problem, mut stream: Stream, into: &mut Problem) {
-        let rows = problem.rows(self.curve);
-        let factors = self.factors(&mut stream);
-        for (k, row) in rows.enumerate() {
-            let factor = factors.as_ref().map_or(1.0, |factors| factors[self.group[k]]);
-            let (t, w) = (problem.response[row], problem.weight[row]);
-            let (t, w) = match self.scheme {
-                Scheme::Pairs if factor == 0.0 => continue,
-                Scheme::Pairs | Scheme::Fractional => (t, w * factor),
-                Scheme::Wild => (self.fitted[k] + factor * self.residual[k], w),
-                Scheme::Residual => {
-                    let drawn = stream.integer(0, self.residual.len() as u64 - 1) as usize;
-                    (self.fitted[k] + self.residual[drawn] / w.sqrt(), w)
-                }
-            };
-            into.response.push(t);
-            into.weight.push(w);
-            for (target, source) in into.inputs.iter_mut().zip(&problem.inputs) {
-                target.push(source[row]);
-            }
-        }
-        let (p, inputs, stride) = (problem.model.len(), problem.model.inputs.len(), problem.grid.stride());
-        let copy = |target: &mut Vec<f64>, source: &[f64], each: usize| {
-            target.extend_from_slice(&source[self.curve * each..(self.curve + 1) * each]);
-        };
-        copy(&mut into.centres, &problem.centres, inputs);
-        copy(&mut into.lower, &problem.lower, p);
-        copy(&mut into.upper, &problem.upper, p);
-        copy(&mut into.grid.values, &problem.grid.values, stride);
-        into.offsets.push(into.response.len());
-        let status = into.unfittable(into.rows(into.status.len()));
-        into.status.push(status);
-    }
-
-    /// A factor for every group: how often it was drawn, its weight, or its sign; none under [`Scheme::Residual`].
-    fn factors(&self, stream: &mut Stream) -> Option<Vec<f64>> {
-        let groups = self.groups;
-        match self.scheme {
-            Scheme::Pairs => {
-                let mut counts = vec![0.0; groups];
-                for _ in 0..groups {
-                    counts[stream.integer(0, groups as u64 - 1) as usize] += 1.0;
-                }
-                Some(counts)
-            }
-            Scheme::Fractional => {
-                // Exponential draws over their mean are Dirichlet(1, …, 1) times their number.
-                let mut draws: Vec<f64> = (0..groups).map(|_| -(1.0 - stream.unit()).ln()).collect();
-                let mean = draws.iter().sum::<f64>() / groups as f64;
-                // A weight of exactly zero would be a row less.
-                draws.iter_mut().for_each(|draw| *draw = (*draw / mean).max(f64::MIN_POSITIVE));
-                Some(draws)
-            }
-            Scheme::Wild => Some((0..groups).map(|_| if stream.unit() < 0.5 { -1.0 } else { 1.0 }).collect()),
-            Scheme::Residual => None,
-        }
-    }
-}
-
-/// The group of every row by its label, in order of appearance, and how many there are; without labels a group each.
-fn groups(labels: Option<&[f64]>, rows: usize) -> (Vec<usize>, usize) {
-    let Some(labels) = labels else { return ((0..rows).collect(), rows) };
-    let mut known: HashMap<u64, usize> = HashMap::new();
-    let group = labels.iter().map(|label| {
-        let next = known.len();
-        *known.entry(label.to_bits()).or_insert(next)
-    });
-    let group = group.collect();
-    (group, known.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn factors(scheme: Scheme, groups: usize, replicate: u64) -> Vec<f64> {
-        let (group, fitted) = ((0..groups).collect(), &[][..]);
-        let resampler = Resampler { curve: 0, scheme, group, groups, fitted, residual: Vec::new() };
-        resampler.factors(&mut Stream::new(3, replicate)).expect("factors")
-    }
-
-    #[test]
-    fn factors_have_the_moments_of_their_schemes() {
-        // Over many replicates: mean, variance and the covariance of two rows. Five standard errors of 20,000.
-        const REPLICATES: u64 = 20_000;
-        const TOLERANCE: f64 = 0.08;
-        let n = 8.0;
-        for (scheme, mean, variance, covariance) in [
-            (Scheme::Pairs, 1.0, 1.0 - 1.0 / n, -1.0 / n),
-            (Scheme::Fractional, 1.0, (n - 1.0) / (n + 1.0), -1.0 / (n + 1.0)),
-            (Scheme::Wild, 0.0, 1.0, 0.0),
-        ] {
-            let draws: Vec<Vec<f64>> = (0..REPLICATES).map(|replicate| factors(scheme, 8, replicate)).collect();
-            let average = |of: &dyn Fn(&[f64]) -> f64| draws.iter().map(|d| of(d)).sum::<f64>() / REPLICATES as f64;
-            let found = [
-                average(&|d| d[2]),
-                average(&|d| (d[2] - mean) * (d[2] - mean)),
-                average(&|d| (d[2] - mean) * (d[5] - mean)),
-            ];
-            for (found, expected) in found.into_iter().zip([mean, variance, covariance]) {
-                assert!((found - expected).abs() < TOLERANCE, "{scheme:?}: {found}, expected {expected}");
-            }
-        }
-        assert_eq!(factors(Scheme::Pairs, 8, 1).iter().sum::<f64>(), 8.0);
-        assert!((factors(Scheme::Fractional, 8, 1).iter().sum::<f64>() - 8.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn rows_of_one_label_are_one_group() {
-        assert_eq!(groups(Some(&[7.0, 3.0, 7.0, f64::NAN, f64::NAN]), 5), (vec![0, 1, 0, 2, 2], 3));
-        assert_eq!(groups(None, 3), (vec![0, 1, 2], 3));
-    }
 
     #[test]
     fn intervals_are_null_where_fewer_than_half_of_the_replicates_could_be_fitted() {
@@ -438,6 +364,8 @@ mod tests {
             draws: vec![1.0, 2.0, 3.0, 4.0, 1.0, nan, nan, nan],
             fitted: vec![Some(4), Some(1)],
             pinned: vec![0, 0],
+            judged: vec![4, 4],
+            apart: vec![nan, nan],
         };
         let spread = replicates.spread(4, 0.5);
         assert_eq!((spread.low[0], spread.high[0]), (1.75, 3.25));

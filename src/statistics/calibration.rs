@@ -68,7 +68,7 @@ pub fn calibrate(fits: &Fits, inputs: &[String], level: f64, options: &ReadOptio
     let laws: Vec<Law> = fits.laws.iter().zip(&plans).map(|(law, plan)| Law::new(fits, law, plan, &columns)).collect();
     let mut scores: Vec<Vec<Score>> = vec![Vec::new(); laws.len()];
     let mut curves = 0;
-    for event in table::read(&source, &selection, options)? {
+    for event in table::read(&source, &selection, options).map_err(|error| error.of_table(&inputs[0]))? {
         match event? {
             Event::Restarted => {
                 scores.iter_mut().for_each(Vec::clear);

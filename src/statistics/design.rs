@@ -55,11 +55,26 @@ pub struct Run {
     pub after: f64,
 }
 
-/// The next runs for one fit; none where its covariance or scatter is not known.
-pub fn next_runs(surface: &Surface, fit: &Fitted, question: &Question) -> Vec<Run> {
+/// Why no run is proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// The curve has no fit, or as many parameters as points, or data that do not determine them.
+    NoCovariance,
+    /// The law has no value at the target, or its variance there is rounding.
+    NoForecast,
+    /// No candidate is within the budget and helps.
+    NoCandidate,
+}
+
+/// The next runs for one fit, at least one.
+///
+/// # Errors
+/// Why there is none.
+pub fn next_runs(surface: &Surface, fit: &Fitted, question: &Question) -> Result<Vec<Run>, Silence> {
     let p = fit.parameters.len();
     let scatter = question.noise.map_or(fit.noise, |deviation| deviation * deviation);
-    let Some(mut covariance) = fit.covariance.clone().filter(|_| scatter > 0.0) else { return Vec::new() };
+    let covariance = fit.covariance.clone().filter(|_| scatter > 0.0);
+    let mut covariance = covariance.ok_or(Silence::NoCovariance)?;
     let slopes = |inputs: &[Vec<f64>]| {
         let rows = inputs[0].len();
         let parameters = fit.parameters.iter().map(|&value| vec![value; rows]);
@@ -77,6 +92,9 @@ pub fn next_runs(surface: &Surface, fit: &Fitted, question: &Question) -> Vec<Ru
     let mut left = question.budget;
     while runs.len() < question.most_runs {
         let before = variance(&covariance, |j| goal[j], p);
+        if runs.is_empty() && before.is_nan() {
+            return Err(Silence::NoForecast);
+        }
         let towards = times(&covariance, &|j| goal[j]);
         let gain = |candidate: usize| {
             let g = |j: usize| at_candidates[j][candidate];
@@ -105,7 +123,7 @@ pub fn next_runs(surface: &Surface, fit: &Fitted, question: &Question) -> Vec<Ru
         left -= question.cost[candidate];
         runs.push(Run { candidate, before: before.sqrt(), after: after.sqrt() });
     }
-    runs
+    if runs.is_empty() { Err(Silence::NoCandidate) } else { Ok(runs) }
 }
 
 /// The surfaces of all laws of a table.

@@ -181,7 +181,9 @@ impl Candidates {
             return found;
         };
         found.decades = (last / first).log10();
-        found.reach = (target.unwrap_or(10.0 * last) / last).log10() / found.decades;
+        if last > first {
+            found.reach = (target.unwrap_or(10.0 * last) / last).log10() / found.decades;
+        }
         (found.trend, found.curvature) = straightness(x, y);
         let least = fits.iter().flatten().map(|fit| fit.aicc).fold(f64::INFINITY, f64::min);
         for (above, fit) in found.above.iter_mut().zip(fits) {
@@ -462,10 +464,29 @@ fn runs(residuals: &[f64]) -> [f64; 3] {
     [count as f64, expected, (fewer / all).min(1.0)]
 }
 
+/// A number as one would write it by hand: four digits, powers of ten where it is very large or small.
+fn place(x: f64) -> String {
+    let size = x.abs().log10();
+    if (-3.0..6.0).contains(&size) {
+        format!("{:.1$}", x, (3 - size.floor() as i32).max(0) as usize)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .into()
+    } else {
+        format!("{x:.3e}")
+    }
+}
+
 /// A few plain sentences.
 fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f64], target: Option<f64>) -> String {
     let mut text = String::new();
     let mut say = |sentence: String| write!(text, "{sentence} ").expect("writing to a string cannot fail");
+    if found.decades == 0.0 {
+        return format!(
+            "{} at one x: there is no curve to tell the shape of.",
+            if x.len() == 1 { "One point" } else { "All points lie" }
+        );
+    }
     let falls = found.trend[0] < 0.0;
     let verb = if falls { "falls" } else { "rises" };
     let bottom = if falls { "floor" } else { "ceiling" };
@@ -490,8 +511,10 @@ fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f
             ),
             "saturating_exponential" => format!("An exponential approach to a {bottom} of {:.4}.", found.floor[0]),
             _ => format!(
-                "A power law with an elbow near x = {:.4e}: exponent {:.3} before, {:.3} after.",
-                found.elbow[0], found.exponent[0], found.exponent_after
+                "A power law with an elbow near x = {}: exponent {:.3} before, {:.3} after.",
+                place(found.elbow[0]),
+                found.exponent[0],
+                found.exponent_after
             ),
         }),
         None if found.trend[1] >= 0.01 => {
@@ -521,8 +544,9 @@ fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f
     }
     if found.influence[0] > 1.0 {
         say(format!(
-            "Without the point at x = {:.4e} the exponent moves by {:.1} standard errors.",
-            found.influence[1], found.influence[0]
+            "Without the point at x = {} the exponent moves by {:.1} standard errors.",
+            place(found.influence[1]),
+            found.influence[0]
         ));
     }
     if found.next_doubling.is_finite() && decided.is_some() {
@@ -541,8 +565,11 @@ fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f
         }
     }
     if found.reach > 0.5 {
-        let to = target.map_or("ten times the largest x".to_string(), |target| format!("x = {target:.2e}"));
-        say(format!("A forecast at {to} reaches {:.0}% of the measured range beyond it.", 100.0 * found.reach));
+        let to = target.map_or("ten times the largest x".to_string(), |target| format!("x = {}", place(target)));
+        say(format!(
+            "A forecast at {to} reaches beyond the data by {:.0}% of the range that they span.",
+            100.0 * found.reach
+        ));
     }
     text.trim_end().to_string()
 }

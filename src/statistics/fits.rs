@@ -422,7 +422,7 @@ impl Draws {
     /// A table without the columns that draws have.
     pub fn open(path: &str, fits: &Fits) -> Result<Draws> {
         let source = Source::open(&[path.to_string()])?;
-        source.column("replicate")?;
+        source.column("replicate").map_err(|error| error.of_table(path))?;
         let mut numbers: Vec<String> = Vec::new();
         let places = fits.laws.iter().map(|law| {
             let place = |name: &String| {
@@ -438,8 +438,8 @@ impl Draws {
         let selection = RowSelection { keys: fits.keys.clone(), texts, numbers, ..RowSelection::default() };
         Ok(Draws {
             path: path.to_string(),
-            joiner: Joiner::new(&fits.source, &source, &fits.keys)?,
-            reader: RowReader::open(&source, &selection)?,
+            joiner: Joiner::new(&fits.source, &source, &fits.keys).map_err(|error| error.of_table(path))?,
+            reader: RowReader::open(&source, &selection).map_err(|error| error.of_table(path))?,
             places,
             laws: fits.laws.iter().map(|law| law.law.name.clone()).collect(),
             current: None,

@@ -112,6 +112,7 @@ impl Frontier {
                 predicted: none,
                 ratio: none,
                 exponents: [none; 2],
+                scale: [f64::NAN; 3],
                 regret: Vec::new(),
             };
         };
@@ -121,6 +122,7 @@ impl Frontier {
             predicted: at(loss),
             ratio: at(ratio),
             exponents: [first.slope(level), second.slope(level)],
+            scale: [f64::NAN; 3],
             regret: Vec::new(),
         }
     }

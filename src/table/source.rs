@@ -167,14 +167,14 @@ impl Source {
     }
 }
 
-/// "is not in the input; did you mean …? (columns: …)"
+/// "is not in the input; did you mean …? (columns: …)", or without a guess.
 fn missing_message(name: &str, names: &[&str]) -> String {
     /// More names than these would hide the message.
     const SHOWN: usize = 40;
-    let hint = nearest(name, names.iter().copied()).map_or(String::new(), |near| format!("did you mean \"{near}\"? "));
+    let hint = nearest(name, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
     let more = if names.len() > SHOWN { format!(", and {} more", names.len() - SHOWN) } else { String::new() };
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    format!("is not in the input; {hint}(columns: {shown}{more})")
+    format!("is not in the input{hint} (columns: {shown}{more})")
 }
 
 impl TableFile {

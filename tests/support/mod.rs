@@ -94,6 +94,39 @@ pub fn fit(input: &str, arguments: &[&str]) -> Table {
     Table::read(Path::new(&out))
 }
 
+/// Runs a command that has to succeed, and reads the table that it writes.
+pub fn made(folder: &Folder, name: &str, arguments: &[&str]) -> Table {
+    let out = folder.file(name);
+    let ran = run(&[arguments, &["-o", &out]].concat());
+    assert_eq!(ran.code, 0, "{arguments:?}\n{}", ran.stderr);
+    Table::read(Path::new(&out))
+}
+
+/// Splits a line of arguments.
+pub fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// A line of arguments that has to succeed; OUT is the file `name`.
+pub fn generated(folder: &Folder, name: &str, line: &str) -> String {
+    let out = folder.file(name);
+    let ran = run(&[&["generate", "-q"][..], &words(line), &["-o", &out]].concat());
+    assert_eq!(ran.code, 0, "{line}\n{}", ran.stderr);
+    out
+}
+
+/// Gadre et al. 2024: loss with over-training, fitted to the five small runs that [`gadre_filter`] keeps.
+pub const GADRE_LAW: &str = "loss ~ E + a*params^b + c*6^(b/2)*(token_multiplier*params)^b";
+
+/// Four models at 20 tokens per parameter, and the smallest at 320.
+pub fn gadre_filter() -> String {
+    let tied: Vec<String> = ["d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8"]
+        .iter()
+        .map(|model| format!("(model == '{model}' and token_multiplier == 20)"))
+        .collect();
+    format!("eval_set == 'c4_val' and ({} or (model == 'd=96_l=8_h=4' and token_multiplier == 320))", tied.join(" or "))
+}
+
 /// A column of a table: numbers with NaN for null, or texts.
 #[derive(Debug, Clone)]
 pub enum Column {

@@ -1,7 +1,9 @@
 //! What fits are for: covariances, intervals, forecasts, allocations, diagnoses, designs; against published answers, known
 //! truth and plain arithmetic.
 
-use crate::support::{Folder, Ran, SWEEP, SWEEP_FIT, Table, relative, run, shared};
+use crate::support::{
+    Folder, GADRE_LAW, Ran, SWEEP, SWEEP_FIT, Table, gadre_filter, generated, made, relative, run, shared, words,
+};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -10,27 +12,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use sweepfit::law::{Law, Mapping, catalogue};
-
-/// Runs a command that has to succeed, and reads the table that it writes.
-fn made(folder: &Folder, name: &str, arguments: &[&str]) -> Table {
-    let out = folder.file(name);
-    let ran = run(&[arguments, &["-o", &out]].concat());
-    assert_eq!(ran.code, 0, "{arguments:?}\n{}", ran.stderr);
-    Table::read(Path::new(&out))
-}
-
-/// Splits a line of arguments.
-fn words(line: &str) -> Vec<&str> {
-    line.split_whitespace().collect()
-}
-
-/// A line of arguments that has to succeed; OUT is the file `name`.
-fn generated(folder: &Folder, name: &str, line: &str) -> String {
-    let out = folder.file(name);
-    let ran = run(&[&["generate", "-q"][..], &words(line), &["-o", &out]].concat());
-    assert_eq!(ran.code, 0, "{line}\n{}", ran.stderr);
-    out
-}
 
 /// The numbers of a list column, row by row.
 fn lists(table: &Table, name: &str) -> Vec<Vec<f64>> {
@@ -93,17 +74,19 @@ fn a_fit_without_freedom_has_no_covariance_and_no_interval() {
 fn gadre_is_predicted_as_published() {
     let folder = Folder::new();
     let data = shared("gadre_rpj.parquet");
-    let tied: Vec<String> = ["d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8"]
-        .iter()
-        .map(|model| format!("(model == '{model}' and token_multiplier == 20)"))
-        .collect();
-    let filter = format!(
-        "eval_set == 'c4_val' and ({} or (model == 'd=96_l=8_h=4' and token_multiplier == 320))",
-        tied.join(" or ")
-    );
-    let law = "loss ~ E + a*params^b + c*6^(b/2)*(token_multiplier*params)^b";
-    let flags =
-        ["fit", &data, "--where", &filter, "--law", law, "--space", "linear", "--by", "eval_set", "--covariance"];
+    let flags = [
+        "fit",
+        &data,
+        "--where",
+        &gadre_filter(),
+        "--law",
+        GADRE_LAW,
+        "--space",
+        "linear",
+        "--by",
+        "eval_set",
+        "--covariance",
+    ];
     made(&folder, "fits.parquet", &flags);
     let predicted = made(&folder, "p.parquet", &["predict", &folder.file("fits.parquet"), "--at", &data]);
     let table = Table::read(Path::new(&data));
@@ -142,6 +125,7 @@ fn chinchilla_allocates_as_published() {
     let closed = scale * (5.76e23f64 / 6.0).powf(beta / (alpha + beta));
     let [params, tokens, ratio] = ["params", "tokens", "ratio"].map(|name| plan.number(name));
     assert!(relative(params, closed) < 1e-9, "{params}, closed form {closed}");
+    assert!(relative(plan.number("G"), scale) < 1e-12 && plan.number("G_lo") < scale && scale < plan.number("G_hi"));
     assert!(relative(params, 7.3e10) < 0.01 && relative(tokens, 1.31e12) < 0.01 && (ratio - 17.9).abs() < 0.05);
     assert!(relative(6.0 * params * tokens, 5.76e23) < 1e-12);
     for name in ["params", "tokens", "ratio", "predicted"] {
@@ -481,6 +465,64 @@ fn intervals_come_from_draws_where_they_are_given() {
     assert!(ran.stderr.contains("do not follow the fits"), "{}", ran.stderr);
 }
 
+#[test]
+fn what_cannot_be_known_is_null_and_said() {
+    let folder = Folder::new();
+    // Two points, a fit, a constant input, and as many points as parameters.
+    let data = folder.text(
+        "few.csv",
+        "run,x,y\na,1,5\na,2,3\nb,1,5\nb,2,3\nb,4,2.5\nb,8,2.2\nb,16,2.1\nc,3,2\nc,3,2.1\nc,3,2.2\nd,1,5\nd,2,3\nd,4,2.5\n",
+    );
+    let law = ["--law", "saturating_power", "--x", "x", "--y", "y", "--by", "run"];
+    let judged = made(&folder, "judged.parquet", &[&["fit", &data], &law[..], &["--select", "holdout:0.6"]].concat());
+    assert_eq!(judged.texts("best"), ["false"; 4], "two points left do not make a fit of three parameters");
+    assert!(judged.numbers("holdout_rmse").iter().all(|error| error.is_nan()));
+    let flags = ["--covariance", "--level", "0.9"];
+    let fits = made(&folder, "fits.parquet", &[&["fit", &data], &law[..], &flags].concat());
+    assert_eq!(fits.texts("status"), ["too_few_points", "converged", "degenerate", "converged"]);
+    for name in ["alpha_se", "alpha_lo"] {
+        let known: Vec<bool> = fits.numbers(name).iter().map(|value| value.is_finite()).collect();
+        assert_eq!(known, [false, true, false, false], "{name}");
+    }
+    let path = folder.file("fits.parquet");
+    let told = |arguments: &[&str], parts: &[&str]| {
+        let ran = run(&[arguments, &["-o", &folder.file("out.parquet")]].concat());
+        assert_eq!(ran.code, 0, "{arguments:?}\n{}", ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{arguments:?}: {part}\n{}", ran.stderr);
+        }
+        Table::read(&folder.path("out.parquet"))
+    };
+    for x in ["x=-5", "x=0"] {
+        let parts =
+            ["2 are null: the curve could not be fitted", "2 are null: the point lies outside the law's domain"];
+        let at = told(&["predict", &path, "--at", x], &parts);
+        assert!(["predicted", "mean_lo", "new_hi"].iter().all(|name| at.numbers(name).iter().all(|v| v.is_nan())));
+    }
+    let next = ["next", &path, "--budget", "9", "--cost", "x"];
+    let parts = ["for 1 of 4 fits", "none for 3: no fit, or no covariance"];
+    assert_eq!(told(&[&next[..], &["--target", "x=100"]].concat(), &parts).rows, 4);
+    let outside = ["--target", "x=-1", "--candidates", "x=1:9:3"];
+    let parts = ["0 runs", "none for 1: the target lies outside the law's domain"];
+    assert_eq!(told(&[&next[..], &outside].concat(), &parts).rows, 0);
+    let dear = ["--target", "x=100", "--candidates", "x=10:90:3"];
+    told(&[&next[..], &dear].concat(), &["none for 1: no candidate is within the budget"]);
+    let words = told(&["diagnose", &data, "--x", "x", "--y", "y", "--by", "run"], &[]);
+    assert!(words.texts("words")[2].contains("at one x") && words.numbers("reach")[2].is_nan());
+
+    let recipe = "--law chinchilla --curves 1 --points 20 --x N=1e7:1e10 --x D=1e9:1e12 --param E=1.7 --param A=400 --param \
+                  B=1500 --param alpha=0.34 --param beta=0.37";
+    let sweep = generated(&folder, "sweep.parquet", recipe);
+    let two = ["fit", &sweep, "--law", "chinchilla", "--x", "N,D", "--y", "y", "--by", "curve", "--covariance", "-q"];
+    made(&folder, "two.parquet", &two);
+    let two = folder.file("two.parquet");
+    let plan =
+        told(&["allocate", &two, "--flops", "1e22", "--rule", "D=-N"], &["1 budgets cannot be spent by the rule D=-N"]);
+    assert!(plan.number("N").is_finite() && plan.number("regret").is_nan());
+    let plan = told(&["allocate", &two, "--flops", "1e22", "--cost", "N-D"], &["1 are null", "may not rise with both"]);
+    assert!(plan.number("N").is_nan() && plan.number("N_lo").is_nan() && plan.number("predicted").is_nan());
+}
+
 /// Writes a table of fits again with one more column, metadata and all.
 fn with_evidence(from: &Path, to: &Path, evidence: Vec<f64>) {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(from).expect("fits")).expect("Parquet");
@@ -598,6 +640,9 @@ fn bad_requests_are_refused_with_the_repair() {
     let two = ["fit", &sweep, "--law", "chinchilla", "--x", "N,D", "--y", "y", "--by", "curve", "--covariance", "-q"];
     made(&folder, "two.parquet", &two);
     let (bare, fits, two) = (folder.file("bare.parquet"), folder.file("fits.parquet"), folder.file("two.parquet"));
+    let draws = folder.file("power_draws.parquet");
+    let power = ["fit", SWEEP, "--law", "power", "--x", "tokens", "--y", "loss", "--by", "run", "-q"];
+    made(&folder, "power.parquet", &[&power[..], &["--bootstrap", "2", "--draws", &draws]].concat());
     let other = folder.text("other.csv", "run,steps\na,1\n");
     let strange = folder.text("strange.csv", "run,tokens\nnobody,1e9\n");
     for (arguments, parts) in [
@@ -608,6 +653,13 @@ fn bad_requests_are_refused_with_the_repair() {
         (vec!["predict", &fits, "--at", "tokens=big"], &["\"big\" is not a number"]),
         (vec!["predict", &fits, "--at", "tokens=1,tokens=2"], &["tokens is given twice"]),
         (vec!["predict", &fits, "--at", "missing.parquet"], &["missing.parquet"]),
+        (vec!["predict", &fits, "--at", "tokens"], &["neither a table that is there nor a point such as tokens=1"]),
+        (vec!["predict", &fits, "--at", "tokens=1,z=2"], &["z is neither an input", "(tokens)"]),
+        (vec!["predict", &fits, "--at", "tokens=1,x=2"], &["tokens and x are one input of saturating_power"]),
+        (vec!["predict", &fits, "--at", "tokens=1", "--draws", &draws], &["power_draws.parquet: column \"E\""]),
+        (vec!["allocate", &two, "--flops", "1e20", "--draws", &draws], &["power_draws.parquet: column"]),
+        (vec!["next", &two, "--target", "N=0,D=1e12", "--budget", "1e20"], &["no geometric axis leads to N = 0"]),
+        (vec!["next", &two, "--target", "N=1,D=1", "--budget", "1", "--cost", "0*N"], &["above 0 at none"]),
         (vec!["predict", &fits, "--at", &other], &["column \"tokens\""]),
         (vec!["predict", &fits, "--at", &strange], &["no row of the table has the key of a fit"]),
         (vec!["predict", &fits, "--at", "tokens=1", "--draws", &other], &["\"replicate\" is not in the input"]),

@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod cli;
 mod decide;
+mod extrapolation;
 mod language;
 mod nist;
 mod properties;

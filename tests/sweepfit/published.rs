@@ -1,6 +1,6 @@
 //! Answers that others computed: published exponents, SciPy's optima, and what is known about the files themselves.
 
-use crate::support::{Table, fit, largest, relative, shared};
+use crate::support::{GADRE_LAW, Table, fit, gadre_filter, largest, relative, shared};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -77,17 +77,8 @@ fn chinchilla_has_its_optima_by_name_and_by_formula() {
 #[cfg_attr(not(shared_data), ignore = "needs ../shared/data")]
 fn gadre_extrapolates_as_published() {
     const TOLERANCE: f64 = 1e-6;
-    let tied: Vec<String> = ["d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8"]
-        .iter()
-        .map(|model| format!("(model == '{model}' and token_multiplier == 20)"))
-        .collect();
-    let filter = format!(
-        "eval_set == 'c4_val' and ({} or (model == 'd=96_l=8_h=4' and token_multiplier == 320))",
-        tied.join(" or ")
-    );
-    let law = "loss ~ E + a*params^b + c*6^(b/2)*(token_multiplier*params)^b";
     let data = shared("gadre_rpj.parquet");
-    let fits = fit(&data, &["--where", &filter, "--law", law, "--space", "linear"]);
+    let fits = fit(&data, &["--where", &gadre_filter(), "--law", GADRE_LAW, "--space", "linear"]);
     assert_eq!((fits.texts("status")[0].as_str(), fits.number("points")), ("converged", 5.0));
     for (name, want) in [("E", 1.8366483777), ("a", 166.21098), ("b", -0.2728507024), ("c", 366.68717)] {
         let got = fits.number(name);

@@ -122,6 +122,15 @@ pub fn text(report: &Report, dropping: bool) -> String {
             let (failed, pinned) = (grouped(tally.replicates_failed), grouped(tally.replicates_pinned));
             let replicates = counted(tally.replicates, "replicate");
             line(format!("  {replicates}, {failed} could not be fitted, {pinned} at a bound"));
+            let unjudged = tally.replicates - tally.replicates_judged;
+            if unjudged > 0 {
+                line(format!(
+                    "  {} of them stand as the device left them: on a sample judged in f64 they are at most {:.2e} standard \
+                     deviations off (root mean square of a curve)",
+                    grouped(unjudged),
+                    tally.replicates_apart
+                ));
+            }
         }
         for (fits, reason) in [
             (tally.not_resampled, "nothing to resample: one row or cluster, or no residual to spare"),

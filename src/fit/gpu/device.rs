@@ -245,6 +245,41 @@ impl Device {
         })
     }
 
+    /// What a kernel binds: a uniform, then storage buffers, those from `first_written` on to be written.
+    pub fn bindings(&self, first_written: u32, storage: u32) -> wgpu::BindGroupLayout {
+        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        entries
+            .extend((1..=storage).map(|binding| {
+                entry(binding, wgpu::BufferBindingType::Storage { read_only: binding < first_written })
+            }));
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("sweepfit"), entries: &entries };
+        self.device.create_bind_group_layout(&descriptor)
+    }
+
+    /// The layout of a pipeline that binds these.
+    pub fn pipeline_layout(&self, bindings: &wgpu::BindGroupLayout) -> wgpu::PipelineLayout {
+        self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some("sweepfit"),
+            bind_group_layouts: &[Some(bindings)],
+            immediate_size: 0,
+        })
+    }
+
+    /// Buffers at their bindings, 0 first.
+    pub fn bind(&self, layout: &wgpu::BindGroupLayout, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let entries: Vec<wgpu::BindGroupEntry> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("sweepfit"), layout, entries: &entries })
+    }
+
     /// A compute pipeline of WGSL text.
     pub fn pipeline(&self, entry: &str, text: &str, layout: Option<&wgpu::PipelineLayout>) -> wgpu::ComputePipeline {
         let text = self.alteration.as_ref().map_or(Cow::Borrowed(text), |alter| Cow::Owned(alter(text)));

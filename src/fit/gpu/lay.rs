@@ -7,6 +7,7 @@ use super::program::{Layout, constant_basis};
 use crate::evaluate::wgsl::LARGEST;
 use crate::fit::model::Coordinate;
 use crate::fit::problem::Problem;
+use crate::fit::replicates::{Replication, Scheme};
 use crate::fit::{Loss, Space};
 use rayon::prelude::*;
 
@@ -23,7 +24,7 @@ enum Scaling {
 /// The curves of one chunk in the kernels' layout.
 #[derive(Debug, Default)]
 pub struct Laid {
-    /// First row, rows, bits of Huber's δ, 0.
+    /// First row, rows, bits of Huber's δ, its own place.
     pub curves: Vec<[u32; 4]>,
     pub rows: Vec<f32>,
     pub grid: Vec<f32>,
@@ -124,7 +125,8 @@ impl<'a> Layer<'a> {
                     & self.lay_grid(curve, &mut grid[i * grid_stride..(i + 1) * grid_stride]);
                 self.lay_bounds(curve, scales[i], &mut bounds[i * coordinates * 2..(i + 1) * coordinates * 2]);
                 let points = if fits { end - start } else { 0 };
-                curves[i] = [start as u32, points as u32, self.delta(curve, scales[i]).to_bits(), 0];
+                let delta = self.delta(curve, scales[i]);
+                curves[i] = [start as u32, points as u32, delta.to_bits(), (first + i) as u32];
             }
         });
         laid
@@ -218,6 +220,36 @@ impl<'a> Layer<'a> {
                 *slot = self.to_scaled(j, end, scale).clamp(-LARGEST, LARGEST) as f32;
             }
         }
+    }
+
+    /// The rows of one laid curve as replicates are made from them; nothing where f32 cannot hold one of the numbers.
+    pub fn lay_sources(&self, replication: &Replication, laid: &Laid, frame: usize, curve: usize) -> Option<Vec<f32>> {
+        let Layout { stride, .. } = self.layout;
+        let [first, points, ..] = laid.curves[frame].map(|word| word as usize);
+        let rows = self.problem.rows(curve);
+        if points != rows.len() {
+            return None;
+        }
+        let scale = laid.scales[frame];
+        let heaviest = self.problem.weight[rows.clone()].iter().copied().fold(0.0, f64::max);
+        let (moved, unit) = match self.problem.model.space {
+            Space::Linear => (0.0, scale),
+            Space::Log => (scale.ln(), 1.0),
+        };
+        // A residual of unit weight is divided by the root of its row's weight, which is relative to the heaviest.
+        let unit_residual = if replication.scheme == Scheme::Residual { unit * heaviest.sqrt() } else { unit };
+        let mut sources = Vec::with_capacity(points * self.layout.source_stride());
+        for (k, row) in rows.enumerate() {
+            sources.extend_from_slice(&laid.rows[(first + k) * stride..(first + k + 1) * stride]);
+            sources.push(replication.group[row] as f32);
+            if replication.scheme.moves_responses() {
+                sources.push(((replication.fitted[row] - moved) / unit) as f32);
+                sources.push((replication.residual[row] / unit_residual) as f32);
+            } else {
+                sources.extend([0.0; 2]);
+            }
+        }
+        sources.iter().all(|value| value.abs() < LARGEST as f32).then_some(sources)
     }
 
     fn to_scaled(&self, j: usize, z: f64, scale: f64) -> f64 {

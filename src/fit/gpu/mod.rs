@@ -9,19 +9,21 @@ mod device;
 mod evaluate;
 mod lay;
 pub mod program;
+mod replicate;
 
 pub use device::{Adapter, adapters};
 pub use evaluate::Evaluated;
 
 use super::problem::Problem;
+use super::replicates::Replication;
 use super::search::MOST_BASINS;
-use super::{Backend, Proposals};
+use super::{Backend, Proposals, Replicated};
 use crate::error::{Error, Result};
 use device::{Device, STORAGE_BUFFERS, workgroups};
 use lay::{Laid, Layer};
 use program::{ITERATIONS, ItemStatus, Layout, Program, WORKGROUP};
+use replicate::Expansion;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -102,6 +104,9 @@ pub struct Gpu {
     pipeline_layout: wgpu::PipelineLayout,
     /// Compiled once per model: the text is the key.
     programs: Mutex<HashMap<Program, Arc<Pipelines>>>,
+    /// The kernels that make replicates, and what they bind.
+    resamplers: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
+    resampled: wgpu::BindGroupLayout,
     /// Buffers of chunks that are done, to be used again.
     idle: Mutex<Vec<Slot>>,
     timings: Mutex<Timings>,
@@ -125,25 +130,9 @@ impl Gpu {
     /// [`Error::Device`] where there is none, naming what was found, or where it cannot be opened.
     pub fn open(adapter: Option<&str>) -> Result<Gpu> {
         let device = Device::open(adapter)?;
-        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-        entries
-            .extend((1..=STORAGE_BUFFERS).map(|binding| {
-                entry(binding, wgpu::BufferBindingType::Storage { read_only: binding < FIRST_WRITTEN })
-            }));
-        let bindings = device
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("sweepfit"), entries: &entries });
-        let pipeline_layout = device.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some("sweepfit"),
-            bind_group_layouts: &[Some(&bindings)],
-            immediate_size: 0,
-        });
+        let bindings = device.bindings(FIRST_WRITTEN, STORAGE_BUFFERS);
+        let resampled = device.bindings(replicate::FIRST_WRITTEN, replicate::BUFFERS);
+        let pipeline_layout = device.pipeline_layout(&bindings);
         device.check()?;
         let budget = Budget::of(&device);
         Ok(Gpu {
@@ -152,6 +141,8 @@ impl Gpu {
             bindings,
             pipeline_layout,
             programs: Mutex::default(),
+            resamplers: Mutex::default(),
+            resampled,
             idle: Mutex::default(),
             timings: Mutex::default(),
         })
@@ -212,43 +203,96 @@ impl Gpu {
         Ok(pipelines)
     }
 
-    /// Cuts curves, sorted by length, into chunks that the budget allows.
-    fn chunks(&self, layer: &Layer, order: &[u32]) -> Vec<Range<usize>> {
-        let layout = layer.layout;
+    /// The curves that are to be fitted here, sorted by length: neighbours of like length keep a warp's invocations together.
+    fn order(&self, layer: &Layer) -> Vec<u32> {
+        let problem = layer.problem;
+        let mut order: Vec<u32> = (0..problem.len() as u32)
+            .filter(|&curve| {
+                let curve = curve as usize;
+                let points = problem.points(curve);
+                problem.status[curve].is_none()
+                    && (1..=self.budget.rows).contains(&points)
+                    && layer.has_projection(curve)
+            })
+            .collect();
+        order.sort_by_key(|&curve| problem.points(curve as usize));
+        order
+    }
+
+    /// Whether items of so many rows together may be one chunk.
+    fn is_chunk(&self, layout: Layout, cost: &Cost, items: usize, rows: usize) -> bool {
+        let fits = |words: usize| (words as u64 * 4) <= self.budget.bytes;
+        cost.work(rows) <= self.budget.work
+            && fits(rows * layout.stride)
+            && fits(items * layout.points)
+            && fits(items * MOST_BASINS * layout.state_words())
+            && fits(items * layout.grid_stride)
+            && fits(items * MOST_BASINS * layout.result_words())
+    }
+
+    /// Cuts items of so many rows each into chunks that the budget allows: the first item of each.
+    fn cut(&self, layer: &Layer, rows: impl Iterator<Item = usize>) -> Vec<usize> {
         let cost = Cost::of(layer.problem);
-        let mut chunks = Vec::new();
-        let (mut first, mut rows) = (0, 0usize);
-        for (i, &curve) in order.iter().enumerate() {
-            let points = layer.problem.points(curve as usize);
-            let curves = i - first + 1;
-            let fits = |words: usize| (words as u64 * 4) <= self.budget.bytes;
-            let within = cost.work(rows + points) <= self.budget.work
-                && fits((rows + points) * layout.stride)
-                && fits(curves * layout.points)
-                && fits(curves * MOST_BASINS * layout.state_words())
-                && fits(curves * layout.grid_stride)
-                && fits(curves * MOST_BASINS * layout.result_words());
-            if !within && i > first {
-                chunks.push(first..i);
-                (first, rows) = (i, 0);
+        let mut cuts = vec![0];
+        let (mut items, mut sum, mut count) = (0, 0, 0);
+        for own in rows {
+            if items > 0 && !self.is_chunk(layer.layout, &cost, items + 1, sum + own) {
+                cuts.push(count);
+                (items, sum) = (0, 0);
             }
-            rows += points;
+            (items, sum, count) = (items + 1, sum + own, count + 1);
         }
-        if first < order.len() {
-            chunks.push(first..order.len());
+        cuts.push(count);
+        cuts
+    }
+
+    /// Sends chunks to the device, one after the other; while it works on one, `next` lays out another.
+    fn fly(
+        &self,
+        layer: &Layer,
+        pipelines: &Pipelines,
+        mut next: impl FnMut() -> Option<Job>,
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        let listed: Vec<u32> = layer.problem.grid.listed.iter().flatten().map(|&cell| u32::from(cell)).collect();
+        let mut in_flight: Option<(Flight, Job)> = None;
+        loop {
+            let start = Instant::now();
+            let job = next();
+            let laid_in = start.elapsed();
+            let start = Instant::now();
+            let flight = job.as_ref().map(|job| self.launch(pipelines, layer.layout, job, &listed)).transpose()?;
+            {
+                let mut timings = lock(&self.timings);
+                timings.lay += laid_in;
+                timings.upload += start.elapsed();
+            }
+            let earlier = std::mem::replace(&mut in_flight, flight.zip(job));
+            if let Some((earlier, job)) = earlier {
+                self.collect(layer, earlier, &job, gathered)?;
+            }
+            if in_flight.is_none() {
+                break;
+            }
         }
-        chunks
+        let mut timings = lock(&self.timings);
+        timings.basins_refined += gathered.refined;
+        timings.unfinished += gathered.unfinished;
+        Ok(())
     }
 
     /// Hands one chunk to the device.
-    fn launch(&self, pipelines: &Pipelines, layout: Layout, laid: &Laid, listed: &[u32]) -> Result<Flight> {
-        let curves = laid.curves.len();
+    fn launch(&self, pipelines: &Pipelines, layout: Layout, job: &Job, listed: &[u32]) -> Result<Flight> {
+        let Job { laid, owners, expansion } = job;
+        let curves = owners.len();
+        let rows = expansion.as_ref().map_or(laid.rows.len(), |expansion| expansion.rows * layout.stride);
         let sizes = Sizes {
             listed: 4 * listed.len() as u64,
             curves: 16 * curves as u64,
-            rows: 4 * laid.rows.len() as u64,
+            rows: 4 * rows as u64,
             grid: 4 * laid.grid.len() as u64,
             bounds: 4 * laid.bounds.len() as u64,
+            counts: expansion.as_ref().map_or(0, |expansion| 4 * expansion.rows as u64),
             residuals: 4 * (curves * layout.points) as u64,
             state: 4 * (curves * MOST_BASINS * layout.state_words()) as u64,
             basins: 4 * (curves * layout.basin_words()) as u64,
@@ -260,25 +304,22 @@ impl Gpu {
         let longest = laid.curves.iter().map(|curve| curve[1] as usize).max().unwrap_or(1).max(1);
         let passes = (self.budget.visits / longest).clamp(2, ITERATIONS as usize + 1);
         let rounds = (ITERATIONS as usize).div_ceil(passes - 1);
-        queue.write_buffer(&slot.chunk, 0, bytemuck::cast_slice(&[curves as u32, passes as u32, 0, 0]));
-        queue.write_buffer(&slot.storage[0], 0, bytemuck::cast_slice(&laid.curves));
-        queue.write_buffer(&slot.storage[1], 0, bytemuck::cast_slice(&laid.rows));
+        let [replicates, first] =
+            expansion.as_ref().map_or([0, 0], |expansion| [expansion.replicates, expansion.first]);
+        queue.write_buffer(&slot.chunk, 0, bytemuck::cast_slice(&[curves as u32, passes as u32, replicates, first]));
+        if expansion.is_none() {
+            queue.write_buffer(&slot.storage[0], 0, bytemuck::cast_slice(&laid.curves));
+            queue.write_buffer(&slot.storage[1], 0, bytemuck::cast_slice(&laid.rows));
+        }
         queue.write_buffer(&slot.storage[2], 0, bytemuck::cast_slice(&laid.grid));
         queue.write_buffer(&slot.storage[3], 0, bytemuck::cast_slice(listed));
         queue.write_buffer(&slot.storage[4], 0, bytemuck::cast_slice(&laid.bounds));
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: slot.chunk.as_entire_binding() }];
-        entries.extend(
-            slot.storage
-                .iter()
-                .zip(1..)
-                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }),
-        );
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("chunk"),
-            layout: &self.bindings,
-            entries: &entries,
-        });
+        let buffers: Vec<&wgpu::Buffer> = std::iter::once(&slot.chunk).chain(&slot.storage).collect();
+        let group = self.device.bind(&self.bindings, &buffers);
         let mut encoder = device.create_command_encoder(&Default::default());
+        if let Some(expansion) = expansion {
+            self.expand(expansion, curves, &mut slot, &mut encoder);
+        }
         // What is not written must not look like an answer: 0 is `NotRun` everywhere.
         let written = [sizes.residuals, sizes.basins, sizes.results];
         for (buffer, bytes) in slot.storage[FIRST_WRITTEN as usize - 1..].iter().zip(written) {
@@ -325,7 +366,7 @@ impl Gpu {
     }
 
     /// Waits for a chunk and takes its proposals.
-    fn collect(&self, layer: &Layer, flight: Flight, chunk: &[u32], laid: &Laid, into: &mut Gathered) -> Result<()> {
+    fn collect(&self, layer: &Layer, flight: Flight, job: &Job, into: &mut Gathered) -> Result<()> {
         let start = Instant::now();
         self.device.wait(&flight.submission)?;
         let waited = start.elapsed();
@@ -334,7 +375,7 @@ impl Gpu {
             let view = self.device.read(&flight.slot.back, flight.bytes)?;
             let words: &[u32] = bytemuck::cast_slice(&view[CLOCK_BYTES as usize..]);
             let (basins, results) = words.split_at(flight.basin_bytes as usize / 4);
-            self.gather(layer, chunk, laid, basins, results, into)?;
+            self.gather(layer, job, basins, results, into)?;
             let mut timings = lock(&self.timings);
             if flight.slot.clock.is_some() {
                 let ticks: &[u64] = bytemuck::cast_slice(&view[..CLOCK_BYTES as usize]);
@@ -350,7 +391,7 @@ impl Gpu {
             timings.wait += waited;
             timings.collect += start.elapsed();
             timings.chunks += 1;
-            timings.curves += chunk.len();
+            timings.curves += job.owners.len();
         }
         flight.slot.back.unmap();
         lock(&self.idle).push(flight.slot);
@@ -358,15 +399,7 @@ impl Gpu {
     }
 
     /// The refined basins of every curve of a chunk: best first, those that met told as one.
-    fn gather(
-        &self,
-        layer: &Layer,
-        chunk: &[u32],
-        laid: &Laid,
-        basins: &[u32],
-        results: &[u32],
-        into: &mut Gathered,
-    ) -> Result<()> {
+    fn gather(&self, layer: &Layer, job: &Job, basins: &[u32], results: &[u32], into: &mut Gathered) -> Result<()> {
         let Layout { coordinates, .. } = layer.layout;
         let (basin_words, result_words) = (layer.layout.basin_words(), layer.layout.result_words());
         let silent = || {
@@ -375,15 +408,15 @@ impl Gpu {
                 self.device.adapter
             ))
         };
-        let mut items: Vec<(f32, &[u32])> = Vec::with_capacity(MOST_BASINS);
-        for (i, &curve) in chunk.iter().enumerate() {
+        let mut items: Vec<(f32, &[u32], bool)> = Vec::with_capacity(MOST_BASINS);
+        for (i, owner) in job.owners.iter().enumerate() {
             let found = basins[i * basin_words];
             if found == 0 || found as usize > MOST_BASINS + 1 {
                 return Err(silent());
             }
             items.clear();
             for rank in 0..found as usize - 1 {
-                let at = (rank * chunk.len() + i) * result_words;
+                let at = (rank * job.owners.len() + i) * result_words;
                 let words = &results[at..at + result_words];
                 let objective = f32::from_bits(words[1]);
                 into.refined += 1;
@@ -392,7 +425,7 @@ impl Gpu {
                     status if status == ItemStatus::Infeasible as u32 => {}
                     status if status == ItemStatus::Converged as u32 || status == ItemStatus::Running as u32 => {
                         if objective.is_finite() && words[2..].iter().all(|&z| f32::from_bits(z).is_finite()) {
-                            items.push((objective, &words[2..]));
+                            items.push((objective, &words[2..], words[0] == ItemStatus::Converged as u32));
                         }
                     }
                     _ => return Err(silent()),
@@ -400,15 +433,22 @@ impl Gpu {
             }
             items.sort_by(|a, b| a.0.total_cmp(&b.0));
             let first = into.coordinates.len();
-            for (k, (objective, z)) in items.iter().enumerate() {
-                if items[..k].iter().any(|(better, other)| is_same(*objective, z, *better, other)) {
+            for (k, (objective, z, _)) in items.iter().enumerate() {
+                if items[..k].iter().any(|(better, other, _)| is_same(*objective, z, *better, other)) {
                     continue;
                 }
-                let restored =
-                    (0..coordinates).map(|j| layer.restore(curve as usize, j, f32::from_bits(z[j]), laid.scales[i]));
+                let scale = job.laid.scales[owner.frame];
+                let restored = (0..coordinates).map(|j| layer.restore(owner.curve, j, f32::from_bits(z[j]), scale));
                 into.coordinates.extend(restored);
             }
-            into.stretch[curve as usize] = (first, (into.coordinates.len() - first) / coordinates);
+            into.stretch[owner.place] = (first, (into.coordinates.len() - first) / coordinates);
+            if let (Some(end), Some((_, z, settled))) = (into.ends.get_mut(owner.place), items.first()) {
+                let held = |j: usize| {
+                    let bounds = &job.laid.bounds[2 * (owner.frame * coordinates + j)..][..2];
+                    bounds.contains(&f32::from_bits(z[j]))
+                };
+                *end = (*settled, (0..coordinates).filter(|&j| held(j)).fold(0, |bits, j| bits | 1 << j));
+            }
         }
         Ok(())
     }
@@ -436,48 +476,43 @@ impl Backend for Gpu {
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
         let layer = Layer::new(problem);
         let mut gathered = Gathered { stretch: vec![(0, 0); problem.len()], ..Gathered::default() };
-        let mut order: Vec<u32> = (0..problem.len() as u32)
-            .filter(|&curve| {
-                let curve = curve as usize;
-                let points = problem.points(curve);
-                problem.status[curve].is_none()
-                    && (1..=self.budget.rows).contains(&points)
-                    && layer.has_projection(curve)
-            })
-            .collect();
-        if order.is_empty() {
-            return Ok(gathered.into_proposals(problem.model.len()));
-        }
-        // Neighbours of like length keep a warp's invocations together.
-        order.sort_by_key(|&curve| problem.points(curve as usize));
-        let pipelines = self.pipelines(problem)?;
-        let listed: Vec<u32> = problem.grid.listed.iter().flatten().map(|&cell| u32::from(cell)).collect();
-        let mut in_flight: Option<(Flight, Range<usize>, Laid)> = None;
-        for range in self.chunks(&layer, &order) {
-            let start = Instant::now();
-            let laid = layer.lay(&order[range.clone()]);
-            let laid_in = start.elapsed();
-            let start = Instant::now();
-            let flight = self.launch(&pipelines, layer.layout, &laid, &listed)?;
-            {
-                let mut timings = lock(&self.timings);
-                timings.lay += laid_in;
-                timings.upload += start.elapsed();
-            }
-            if let Some((earlier, range, laid)) = in_flight.replace((flight, range, laid)) {
-                self.collect(&layer, earlier, &order[range], &laid, &mut gathered)?;
-            }
-        }
-        if let Some((last, range, laid)) = in_flight {
-            self.collect(&layer, last, &order[range], &laid, &mut gathered)?;
-        }
-        {
-            let mut timings = lock(&self.timings);
-            timings.basins_refined += gathered.refined;
-            timings.unfinished += gathered.unfinished;
+        let order = self.order(&layer);
+        if !order.is_empty() {
+            let cuts = self.cut(&layer, order.iter().map(|&curve| problem.points(curve as usize)));
+            let mut chunks = cuts.windows(2).map(|ends| &order[ends[0]..ends[1]]);
+            let job = || {
+                let chunk = chunks.next()?;
+                let owner =
+                    |(frame, &curve): (usize, &u32)| Owner { place: curve as usize, curve: curve as usize, frame };
+                let owners = chunk.iter().enumerate().map(owner).collect();
+                Some(Job { laid: layer.lay(chunk), owners, expansion: None })
+            };
+            self.fly(&layer, &*self.pipelines(problem)?, job, &mut gathered)?;
         }
         Ok(gathered.into_proposals(problem.model.len()))
     }
+
+    fn replicate(&self, replication: &Replication) -> Result<Option<Replicated>> {
+        self.make_replicates(replication).map(Some)
+    }
+}
+
+/// What goes to the device at once.
+struct Job {
+    laid: Laid,
+    /// What is fitted: the laid curves, or replicates of theirs.
+    owners: Vec<Owner>,
+    /// How the device makes the replicates, where it does.
+    expansion: Option<Expansion>,
+}
+
+/// Whose an item is.
+struct Owner {
+    /// Where its proposals go.
+    place: usize,
+    /// The curve of the problem, and its place among those that are laid.
+    curve: usize,
+    frame: usize,
 }
 
 /// Proposals as chunks deliver them.
@@ -486,6 +521,8 @@ struct Gathered {
     /// Per curve: where its coordinates begin, and how many proposals there are.
     stretch: Vec<(usize, usize)>,
     coordinates: Vec<f64>,
+    /// Of replicates: whether the best descent came to its end, and bits of the coordinates that are held by the box.
+    ends: Vec<(bool, u64)>,
     refined: usize,
     unfinished: usize,
 }
@@ -539,6 +576,8 @@ struct Sizes {
     grid: u64,
     listed: u64,
     bounds: u64,
+    /// What replicates count their draws in, before the search.
+    counts: u64,
     residuals: u64,
     state: u64,
     basins: u64,
@@ -561,6 +600,9 @@ struct Clock {
 struct Slot {
     chunk: wgpu::Buffer,
     storage: Vec<wgpu::Buffer>,
+    /// What replicates are made from: their parents and their parents' rows.
+    parents: wgpu::Buffer,
+    sources: wgpu::Buffer,
     back: wgpu::Buffer,
     clock: Option<Clock>,
 }
@@ -594,6 +636,8 @@ impl Slot {
         Slot {
             chunk: device.buffer("chunk", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST),
             storage: (0..STORAGE_BUFFERS).map(|_| device.buffer("empty", 16, STORAGE)).collect(),
+            parents: device.buffer("empty", 16, STORAGE),
+            sources: device.buffer("empty", 16, STORAGE),
             back: device.buffer("back", CLOCK_BYTES, BACK),
             clock,
         }
@@ -606,7 +650,7 @@ impl Slot {
             ("grid", sizes.grid),
             ("listed", sizes.listed),
             ("bounds", sizes.bounds),
-            ("scratch", sizes.residuals.max(sizes.state)),
+            ("scratch", sizes.counts.max(sizes.residuals).max(sizes.state)),
             ("basins", sizes.basins),
             ("results", sizes.results),
         ];

@@ -6,6 +6,7 @@ use super::algebra::{column_sizes, normal_equations, orthogonalisation, row_inpu
 use crate::evaluate::wgsl::{Function, OPERATORS, literal};
 use crate::fit::model::{Coordinate, Model};
 use crate::fit::problem::Grid;
+use crate::fit::replicates::Scheme;
 use crate::fit::search::{MOST_BASINS, PLAUSIBLE, ends_are_tried};
 use crate::fit::{Loss, Space};
 use std::fmt::Write;
@@ -77,6 +78,11 @@ impl Layout {
         2 + 2 * self.coordinates
     }
 
+    /// Numbers of a row that replicates are made from: those of a row, its group, what the law predicts for it, its residual.
+    pub fn source_stride(&self) -> usize {
+        self.stride + 3
+    }
+
     /// Words of one curve's list of basins: 1 + their number, then grid points.
     pub fn basin_words(&self) -> usize {
         1 + MOST_BASINS
@@ -100,7 +106,8 @@ impl Program {
     /// Writes the kernels.
     pub fn compose(model: &Model, loss: Loss, grid: &Grid) -> Program {
         let part = |parts: &[&str]| parts.join("\n");
-        let shared = part(&[&constants(model, loss, grid), include_str!("../../../shaders/layout.wgsl")]);
+        let records = include_str!("../../../shaders/records.wgsl");
+        let shared = part(&[&constants(model, loss, grid), records, include_str!("../../../shaders/layout.wgsl")]);
         let rows = part(&[OPERATORS, &row_inputs(model.inputs.len())]);
         let projection = part(&[
             &law_projection(model),
@@ -124,6 +131,25 @@ impl Program {
             refine: part(&[&shared, &rows, &descent, &equations, refine]),
         }
     }
+}
+
+/// The kernel that makes replicates of one model's curves.
+pub fn resampling(model: &Model, loss: Loss, grid: &Grid, scheme: Scheme) -> String {
+    let layout = Layout::new(model, grid);
+    let mut text = constants(model, loss, grid);
+    for (code, scheme) in (0u32..).zip(Scheme::ALL) {
+        let _ = writeln!(text, "const {}: u32 = {code}u;", scheme.name().to_uppercase());
+    }
+    let _ = writeln!(text, "const SCHEME: u32 = {};", scheme.name().to_uppercase());
+    let _ = writeln!(text, "const SOURCE_STRIDE: u32 = {}u;", layout.source_stride());
+    let _ = writeln!(text, "const IN_LOG_SPACE: bool = {};", model.space == Space::Log);
+    let parts = [
+        include_str!("../../../shaders/records.wgsl"),
+        OPERATORS,
+        include_str!("../../../shaders/random.wgsl"),
+        include_str!("../../../shaders/resample.wgsl"),
+    ];
+    text + &parts.join("\n")
 }
 
 fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
@@ -209,7 +235,7 @@ fn law_prediction(model: &Model) -> String {
 
 /// Writes a grid point's values into the searched coordinates.
 fn place(model: &Model, grid: &Grid) -> String {
-    let mut text = String::from("fn place(index: u32, point: u32, z: ptr<function, Coordinates>) {\n");
+    let mut text = String::from("fn place(frame: u32, point: u32, z: ptr<function, Coordinates>) {\n");
     let axes = grid.axes();
     let mut first = 0;
     for (axis, &j) in model.projection.nonlinear.iter().enumerate() {
@@ -220,7 +246,7 @@ fn place(model: &Model, grid: &Grid) -> String {
                 format!("point / {below}u % {}u", grid.cells[axis])
             }
         };
-        let _ = writeln!(text, "    (*z)[{j}] = grid[index * GRID_STRIDE + {first}u + {cell}];");
+        let _ = writeln!(text, "    (*z)[{j}] = grid[frame * GRID_STRIDE + {first}u + {cell}];");
         first += grid.cells[axis];
     }
     text.push_str("}\n");
@@ -375,6 +401,21 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_scheme_has_a_valid_kernel_in_every_space() {
+        for (formula, space) in [("chinchilla", Space::Log), ("power", Space::Log), ("power", Space::Linear)] {
+            let plan = plan(formula, space, Loss::Squares);
+            let batch = crate::curves::CurveBatch { offsets: vec![0], columns: vec![Vec::new(); 4] };
+            for scheme in Scheme::ALL {
+                let text = resampling(&plan.model, Loss::Squares, &plan.pack(&batch).problem.grid, scheme);
+                if let Err(error) = validate(&text) {
+                    panic!("{formula} in {space:?}, {scheme:?}: {error}\n{text}");
+                }
+                assert_eq!((stride_of(&text, "parents"), stride_of(&text, "curves")), (32, 16));
             }
         }
     }
