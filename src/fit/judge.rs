@@ -1171,7 +1171,8 @@ fn describe_generic<const SET: u8>(
     let mut here = Evaluation::new(p);
     let mut total = [0.0; LANES];
     let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
-    if pack.iter().any(|end| end.settled.is_empty()) {
+    let settled = pack.iter().all(|end| !end.settled.is_empty());
+    if !settled {
         workspace.gathered.gather(problem, &curves);
         let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
         evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
@@ -1196,11 +1197,11 @@ fn describe_generic<const SET: u8>(
         .collect();
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
     let least = if problem.loss == Loss::Squares {
-        let flat = |lane: &usize| sharpness[*lane] <= SQUARED;
-        let flat: Vec<usize> = (0..pack.len()).filter(flat).collect();
-        if !flat.is_empty() {
+        if settled && sharpness[..pack.len()].iter().any(|&pivot| pivot <= SQUARED) {
             workspace.gathered.gather(problem, &curves);
-            for lane in flat {
+        }
+        for lane in 0..pack.len() {
+            if sharpness[lane] <= SQUARED {
                 sharpness[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
             }
         }

@@ -606,7 +606,8 @@ fn in_octaves(values: Vec<f64>) -> Vec<f64> {
                 let first = low * (octaves as f64 * (cell % period) as f64 / period as f64).exp2();
                 first * (octaves as f64 * (cell / period) as f64).exp2()
             };
-            if (step / ratio).ln().abs() < NEAR_RATIO && at(last - 1) < high {
+            let reaches = at(last - 1) < high && high < at(last) * NEAR_RATIO.exp();
+            if (step / ratio).ln().abs() < NEAR_RATIO && reaches {
                 return (0..last).map(at).chain([high]).collect();
             }
         }
