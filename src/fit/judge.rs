@@ -38,8 +38,12 @@ const MOST_FAILURES: usize = 40;
 const SINGULAR: f64 = 1e-14;
 /// A scaled pivot below this has lost half its digits to the squared condition number: the Jacobian itself is asked.
 const SQUARED: f64 = 1e-8;
-/// A column of the Jacobian this nearly a combination of the others (sine of the angle) is one.
+/// A column of the Jacobian this nearly a combination of the others (sine of the angle) is one to working precision.
 const DEPENDENT: f64 = 1e-14;
+/// The same where there is noise of a percent and more; in between, where the noise would move a combination of parameters by
+/// [`UNTOLD`] times what changes the whole response.
+const DEPENDENT_IN_NOISE: f64 = 1e-7;
+const UNTOLD: f64 = 1e5;
 /// Largest relative change of a searched parameter in one step.
 const LEAP: f64 = 0.7;
 /// A last step that promises to lower the objective by at most this share leaves the statistics as they are.
@@ -1202,7 +1206,8 @@ fn describe_generic<const SET: u8>(
         }
         for lane in 0..pack.len() {
             if sharpness[lane] <= SQUARED {
-                sharpness[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
+                sharpness[lane] =
+                    invert_carefully(problem, end(lane), here.objective[lane], lane, &z, workspace, &mut inverse);
             }
         }
         sharpness
@@ -1278,6 +1283,7 @@ fn describe_generic<const SET: u8>(
 fn invert_carefully(
     problem: &Problem,
     end: &End,
+    objective: f64,
     lane: usize,
     z: &[Lane],
     workspace: &mut Workspace,
@@ -1286,7 +1292,11 @@ fn invert_carefully(
     let p = problem.model.len();
     let Workspace { gathered, scratch, outputs, .. } = workspace;
     appeal::tabulate(&problem.model.programs.slope, z, gathered, scratch, outputs);
-    let weight = &problem.weight[problem.rows(end.curve)];
+    let rows = problem.rows(end.curve);
+    let (response, weight) = (&problem.response[rows.clone()], &problem.weight[rows]);
+    let unit = if problem.model.space == Space::Log { 1.0 } else { 0.0 };
+    let size: f64 = response.iter().zip(weight).map(|(t, w)| w * (t * t + unit)).sum();
+    let told = ((2.0 * objective / size).sqrt() / UNTOLD).clamp(DEPENDENT, DEPENDENT_IN_NOISE);
     let free: Vec<usize> = (0..p).filter(|j| end.pinned >> j & 1 == 0).collect();
     let mut columns: Vec<Vec<f64>> = free
         .iter()
@@ -1301,7 +1311,7 @@ fn invert_carefully(
             inverse[at(j, k)][lane] = found[at(a, b)];
         }
     }
-    if sine > DEPENDENT { sine * sine } else { 0.0 }
+    if sine > told { sine * sine } else { 0.0 }
 }
 
 /// AICc and BIC of a positive objective, `n` points and `k` parameters, the scale of the noise included; AICc is NaN where
