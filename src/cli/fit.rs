@@ -207,6 +207,9 @@ pub struct Fit {
     output: String,
 }
 
+/// The exit status where a curve is broken and --fail-on-broken was given.
+const BROKEN: u8 = 3;
+
 /// The level of bootstrap intervals where none is given.
 const USUAL_LEVEL: f64 = 0.95;
 
@@ -297,12 +300,9 @@ impl Fit {
             let text = report::text(&report, self.drop_bad_rows);
             log::tell("summary", text.trim_end(), json!({ "summary": report.to_json() }), &text);
         }
-        let broken = report.watched.as_ref().map_or(0, |watched| watched.broken.len());
-        let code = match self.strict && (report.failures() > 0 || report.disagreements() > 0) {
-            _ if self.fail_on_broken && broken > 0 => 3,
-            true => 1,
-            false => 0,
-        };
+        let failed = self.strict && (report.failures() > 0 || report.disagreements() > 0);
+        let broken = self.fail_on_broken && report.watched.as_ref().is_some_and(|watched| !watched.broken.is_empty());
+        let code = if broken { BROKEN } else { u8::from(failed) };
         let bytes_written = [Some(&self.output), self.draws.as_ref()].into_iter().flatten();
         let bytes_written = bytes_written.map(|out| table::length_of(out)).sum();
         let fitted = Fitted { report, bytes_read: source.bytes_read(), bytes_written };

@@ -5,6 +5,7 @@
 //! over by the next one. What is no file (standard output, a device) is not locked.
 
 use crate::error::{Error, Result};
+use crate::table::is_url;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl Lock {
     /// [`Error::Output`] where another run holds it, naming that run, and where no lock can be made.
     pub fn take(out: &str) -> Result<Option<Lock>> {
         let target = Path::new(out);
-        if out == "-" || (target.exists() && !target.is_file() && !target.is_dir()) {
+        if out == "-" || is_url(out) || (target.exists() && !target.is_file() && !target.is_dir()) {
             return Ok(None);
         }
         let failed = |message: String| Error::Output { file: target.to_path_buf(), message };

@@ -317,6 +317,11 @@ impl Remote {
         Ok(Remote { url, store: location.store, key: location.key, size: found.size, tag: found.e_tag })
     }
 
+    /// A text that changes when the object does.
+    pub fn version(&self) -> String {
+        format!("{} bytes, tag {}", self.size, self.tag.as_deref().unwrap_or("none"))
+    }
+
     /// The bytes of `ranges`, each; neighbours are fetched together, several at a time. `None` where the server knows no
     /// ranges.
     ///
