@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often 95% intervals hold the truth: generated curves, every kind of interval, one table.
 
-Usage: python3 benches/coverage.py [--binary target/release/sweepfit] [--curves 2000] [--replicates 200] [LAW,POINTS ...]
+Usage: python3 benches/coverage.py [--binary target/release/sweepfit] [--curves 2000] [--replicates 200] [--only TEXT] [LAW,POINTS ...]
 
 Each row is a law with so many points and normal errors of the logarithm; each cell the coverage of the worst-covered
 parameter (its name), then that of the exponent. Needs pandas and pyarrow. With 2,000 curves a coverage is known to 0.005.
@@ -35,7 +35,10 @@ def kinds(replicates, start):
     yield "t, log", "--level 0.95 --intervals log"
     yield "t, robust", "--level 0.95 --se robust"
     for scheme in SCHEMES:
-        yield scheme, f"--bootstrap {replicates}:{scheme} --bootstrap-start {start} --seed 1"
+        bootstrap = f"--bootstrap {replicates}:{scheme} --bootstrap-start {start} --seed 1"
+        yield scheme, bootstrap
+        if scheme in ("pairs", "residual"):
+            yield f"{scheme}, expanded", f"{bootstrap} --intervals expanded"
 
 
 def cell(fits, truth):
@@ -54,12 +57,13 @@ def main():
     parser.add_argument("--binary", default="target/release/sweepfit")
     parser.add_argument("--curves", type=int, default=2000)
     parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--only", default="", help="columns whose name holds this")
     parser.add_argument("rows", nargs="*", default=ROWS)
     options = parser.parse_args()
     for at, row in enumerate(options.rows):
         law, points = row.split(",")
         recipe, x, start = LAWS[law]
-        asked = list(kinds(options.replicates, start))
+        asked = [kind for kind in kinds(options.replicates, start) if options.only in kind[0]]
         if at == 0:
             print("| law, points | " + " | ".join(name for name, _ in asked) + " |")
             print("|---" * (len(asked) + 1) + "|")

@@ -122,9 +122,9 @@ pub struct Fit {
     /// or with --bootstrap between percentiles [default with --bootstrap: 0.95]
     #[arg(long, value_name = "LEVEL", value_parser = super::level, help_heading = "Which law, how sure")]
     level: Option<f64>,
-    /// Where intervals by Student's t are symmetric: `plain`, value ± t·se, or `log`, value·exp(±t·se/|value|), which suits
-    /// amplitudes: that of a power whose exponent is uncertain has a long tail
-    #[arg(long, value_name = "SCALE", value_enum, default_value_t = Intervals::Plain, requires = "level", conflicts_with = "bootstrap", help_heading = "Which law, how sure")]
+    /// The ends of intervals: `plain`, value ± t·se or the percentiles; without --bootstrap `log`, value·exp(±t·se/|value|),
+    /// for amplitudes of terms whose exponents are uncertain; with it `expanded`, percentiles further out as few points ask
+    #[arg(long, value_name = "ENDS", value_enum, default_value_t = Intervals::Plain, help_heading = "Which law, how sure")]
     intervals: Intervals,
     /// Fit every curve B times again: `pairs` draws rows with replacement, `fractional` weights them at random, `wild` turns
     /// the signs of residuals, `residual` exchanges them. Adds <parameter>_lo, _hi, _boot_se, boot_fitted, boot_at_bound
@@ -187,11 +187,12 @@ enum Errors {
     Robust,
 }
 
-/// Where intervals by Student's t are symmetric, as an option.
+/// What the ends of intervals are, as an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Intervals {
     Plain,
     Log,
+    Expanded,
 }
 
 /// Where replicates start, as an option.
@@ -290,10 +291,7 @@ impl Fit {
             extras: Extras {
                 covariance: self.covariance,
                 level: self.level.or(resampling.as_ref().map(|_| USUAL_LEVEL)),
-                intervals: match self.intervals {
-                    Intervals::Plain => pipeline::Intervals::Plain,
-                    Intervals::Log => pipeline::Intervals::Log,
-                },
+                intervals: self.intervals()?,
                 resampling,
                 select: self.select,
             },
@@ -363,6 +361,21 @@ impl Fit {
         let search = self.bootstrap_start != Some(BootstrapStart::Best);
         let bootstrap = Bootstrap { replicates, scheme, seed: self.seed.unwrap_or(0), search };
         Ok(Some(Resampling { bootstrap, cluster: self.cluster.clone(), draws: self.draws.clone() }))
+    }
+
+    /// What the ends of intervals are, where there are any of that kind.
+    fn intervals(&self) -> Result<pipeline::Intervals> {
+        match (self.intervals, self.level, self.bootstrap) {
+            (Intervals::Plain, ..) => Ok(pipeline::Intervals::Plain),
+            (Intervals::Log, Some(_), None) => Ok(pipeline::Intervals::Log),
+            (Intervals::Expanded, _, Some(_)) => Ok(pipeline::Intervals::Expanded),
+            (Intervals::Log, ..) => Err(Error::Usage(
+                "--intervals log is for intervals by Student's t: give --level, and no --bootstrap".into(),
+            )),
+            (Intervals::Expanded, ..) => Err(Error::Usage(
+                "--intervals expanded is for percentiles: give --bootstrap, or take plain or log".into(),
+            )),
+        }
     }
 
     /// Scores of different quantities cannot be compared.

@@ -25,10 +25,10 @@ use crate::formula::separate::{Separation, separate};
 use rayon::prelude::*;
 
 /// Cells of a break's place and of its sharpness where one break is searched, and where two are.
-const CELLS_OF_ONE: [usize; 2] = [24, 12];
+const CELLS_OF_ONE: [usize; 2] = [32, 16];
 const CELLS_OF_TWO: [usize; 2] = [12, 6];
 /// Most cells that are polished, for one break and for two; and most basins kept of them.
-const CROWD: [usize; 2] = [64, 128];
+const CROWD: [usize; 2] = [24, 128];
 const KEPT: usize = 8;
 /// Distances of E from the data, as shares of their range, geometric.
 const DISTANCES: usize = 12;

@@ -1170,8 +1170,8 @@ fn describe_generic<const SET: u8>(
     let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
     let mut here = Evaluation::new(p);
     let mut total = [0.0; LANES];
+    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
     if pack.iter().any(|end| end.settled.is_empty()) {
-        let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
         workspace.gathered.gather(problem, &curves);
         let tape = if problem.loss == Loss::Squares { &model.programs.slope } else { &model.programs.curvature };
         evaluate::<SET>(problem, &LaneLoss::of(problem.loss), tape, &z, workspace, &mut here);
@@ -1196,8 +1196,11 @@ fn describe_generic<const SET: u8>(
         .collect();
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
     let least = if problem.loss == Loss::Squares {
-        for lane in 0..pack.len() {
-            if sharpness[lane] <= SQUARED {
+        let flat = |lane: &usize| sharpness[*lane] <= SQUARED;
+        let flat: Vec<usize> = (0..pack.len()).filter(flat).collect();
+        if !flat.is_empty() {
+            workspace.gathered.gather(problem, &curves);
+            for lane in flat {
                 sharpness[lane] = invert_carefully(problem, end(lane), lane, &z, workspace, &mut inverse);
             }
         }

@@ -106,6 +106,10 @@ const POWER_RATE_CELLS: usize = 96;
 /// Cells of the place of a break: a sharp one shows in few of them.
 const BREAK_CELLS: usize = 32;
 const RATIO_RATE_CELLS: usize = 256;
+/// Cells of a quotient of exponents, whose box is twice as wide.
+const RATIO_CELLS: usize = 24;
+/// Most points of a product grid.
+const MOST_POINTS: usize = 8192;
 /// Cells per axis of a three-dimensional product grid.
 const CELLS_OF_THREE: usize = 12;
 /// Points and cells per axis where a product grid is not affordable.
@@ -689,6 +693,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
                 _ if axes >= 3 => CELLS_OF_THREE,
                 Role::Location(_) if sharp => BREAK_CELLS,
                 Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
+                Role::Ratio => RATIO_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
                 Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
                 _ => CELLS,
@@ -696,7 +701,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
         })
         .collect();
     let points = product.iter().try_fold(1usize, |product, &cells| product.checked_mul(cells));
-    if points.is_some_and(|points| points <= LISTED_POINTS) {
+    if points.is_some_and(|points| points <= MOST_POINTS) {
         return (product, None);
     }
     let cells: Vec<usize> = model.projection.nonlinear.iter().map(|&j| own(j).unwrap_or(LISTED_CELLS)).collect();

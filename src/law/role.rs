@@ -12,7 +12,7 @@ pub enum Role {
     Decay,
     /// The sum of two such exponents: [0.005, 16].
     SteepDecay,
-    /// The quotient of two such exponents: [0.02, 50].
+    /// The quotient of two such exponents: [0.000625, 50].
     Ratio,
     /// `x^p`: [-8, 8].
     Exponent,
@@ -80,8 +80,13 @@ impl Range {
 
 /// Largest exponent of a default box.
 const STEEPEST: f64 = 8.0;
-/// Largest quotient of two exponents.
+/// Smallest and largest exponent of a default box, and so the smallest quotient of two; the largest is one whose powers
+/// are still numbers.
+const FLATTEST: f64 = 0.005;
+const SMALLEST_RATIO: f64 = FLATTEST / STEEPEST;
 const LARGEST_RATIO: f64 = 50.0;
+/// log of the largest power that is searched for.
+const LARGEST_POWER: f64 = 600.0;
 /// log of the factor by which a rate's product may miss one over all data and still show: exp(-20) = 2e-9, since beside a
 /// larger term it shows in clean data even then.
 const VISIBLE: f64 = 20.0;
@@ -128,9 +133,9 @@ impl Role {
         let span = range.highest - range.lowest;
         let smallest_positive = if range.lowest > 0.0 { range.lowest } else { range.lowest + range.first_gap };
         let (low, high, spacing) = match self {
-            Role::Decay => (0.005, STEEPEST, Spacing::Geometric),
-            Role::SteepDecay => (0.005, 2.0 * STEEPEST, Spacing::Geometric),
-            Role::Ratio => (1.0 / LARGEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
+            Role::Decay => (FLATTEST, STEEPEST, Spacing::Geometric),
+            Role::SteepDecay => (FLATTEST, 2.0 * STEEPEST, Spacing::Geometric),
+            Role::Ratio => (SMALLEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
             Role::Exponent => (-STEEPEST, STEEPEST, Spacing::Signed),
             Role::Rate(_) => (0.02 / span, 12.0 / range.first_gap, Spacing::Geometric),
             Role::SignedRate(_) => (-12.0 / range.first_gap, 12.0 / range.first_gap, Spacing::Signed),
@@ -143,7 +148,8 @@ impl Role {
                 let decades = (range.highest / smallest_positive).ln();
                 let (low, high) =
                     if rises { (-STEEPEST * decades, 0.0) } else { (-OTHER_FACTORS, LARGEST_RATIO * decades) };
-                ((low - VISIBLE).exp(), (high + VISIBLE).exp(), Spacing::Geometric)
+                let reach = |log: f64| log.clamp(-LARGEST_POWER, LARGEST_POWER).exp();
+                (reach(low - VISIBLE), reach(high + VISIBLE), Spacing::Geometric)
             }
             Role::Unit(..) => (range.lowest / 1e3, range.highest * 1e12, Spacing::Geometric),
             Role::Shift(_) => {
@@ -166,7 +172,7 @@ impl Role {
         match self {
             Role::Decay => "[0.005, 8]",
             Role::SteepDecay => "[0.005, 16]",
-            Role::Ratio => "[0.02, 50]",
+            Role::Ratio => "[0.000625, 50]",
             Role::PowerRate { .. } => "unbounded; searched where the product with its power reaches 1 near the data",
             Role::Unit(..) => "unbounded; searched in [x_min/1000, 1e12 x_max]",
             Role::Exponent => "[-8, 8]",

@@ -466,8 +466,9 @@ fn methods(request: &Request) -> Vec<(String, String)> {
 fn intervals(extras: &Extras) -> &'static str {
     match (extras.level, &extras.resampling, extras.intervals) {
         (None, ..) => "",
+        (_, Some(_), Intervals::Expanded) => "percentiles of the replicates, expanded by Student's t",
         (_, Some(_), _) => "percentiles of the replicates",
-        (_, None, Intervals::Plain) => "Student's t: value +- t se",
+        (_, None, Intervals::Plain | Intervals::Expanded) => "Student's t: value +- t se",
         (_, None, Intervals::Log) => "Student's t on the logarithm: value exp(+- t se/|value|)",
     }
 }

@@ -22,7 +22,7 @@ pub struct Extras {
     /// `<parameter>_lo` and `<parameter>_hi`, behind the standard errors: the interval of this level by Student's t, or
     /// between percentiles of the bootstrap.
     pub level: Option<f64>,
-    /// Where intervals by Student's t are symmetric.
+    /// What their ends are.
     pub intervals: Intervals,
     /// `<parameter>_boot_se` behind the intervals, and at the end `boot_fitted`, the replicates that were fitted, and
     /// `boot_at_bound`, how many of those have a parameter that is held by its box.
@@ -31,22 +31,24 @@ pub struct Extras {
     pub select: Option<Criterion>,
 }
 
-/// Where intervals by Student's t are symmetric.
+/// What the ends of intervals are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Intervals {
-    /// θ ± t·se
+    /// θ ± t·se; of a bootstrap, the percentiles of the level.
     #[default]
     Plain,
     /// θ·exp(±t·se/|θ|), on the logarithm of the parameter: the amplitude of a power law whose exponent is uncertain is
     /// distributed like a log-normal variable.
     Log,
+    /// Of a bootstrap, percentiles further out: [`Replicates::spread`].
+    Expanded,
 }
 
 impl Intervals {
     /// The end below (`sign` −1) or above (1) of a parameter, `half` being t·se.
     fn end(self, value: f64, half: f64, sign: f64) -> f64 {
         match self {
-            Intervals::Plain => value + sign * half,
+            Intervals::Plain | Intervals::Expanded => value + sign * half,
             Intervals::Log => value * (sign * half / value).exp(),
         }
     }
@@ -232,7 +234,8 @@ impl Columns {
             )));
         }
         if let (Some(level), Some(resampling)) = (self.extras.level, &self.extras.resampling) {
-            let spread = |of: &Replicates| of.spread(resampling.bootstrap.replicates, level);
+            let expanded = self.extras.intervals == Intervals::Expanded;
+            let spread = |of: &Replicates| of.spread(&resampling.bootstrap, level, expanded);
             let spreads: Vec<Spread> = beyond.replicates.iter().map(spread).collect();
             let fill = |parameter: &Parameter, of: &dyn Fn(&Spread) -> &Vec<f64>| {
                 Values::Number(parameter.fill(fits, verdicts, |law| of(&spreads[law]), |_| f64::NAN))

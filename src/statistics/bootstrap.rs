@@ -8,6 +8,7 @@
 //! problem.
 
 use super::forecast::percentiles;
+use super::student::{Quantiles, upper_tail};
 use super::surface::by_rows;
 use crate::error::Result;
 use crate::evaluate::tape::map_columns;
@@ -41,6 +42,10 @@ pub struct Replicates {
     pub fitted: Vec<Option<u32>>,
     /// How many of those have a parameter that is held by its box.
     pub pinned: Vec<u32>,
+    /// What each curve's replicates are drawn from, rows or clusters, and how many more of them there are than estimated
+    /// parameters.
+    pub groups: Vec<u32>,
+    pub freedom: Vec<f64>,
     /// How many replicates of each curve were judged in f64.
     pub judged: Vec<u32>,
     /// How far a device's ends lie from those that were judged, where not all were: root of the mean square, in standard
@@ -64,6 +69,9 @@ const FEWEST_SAMPLED: u32 = 16;
 /// Distance of a device's ends from the judged ones, root of the mean square in standard deviations of the replicates, up to
 /// which they stand: it widens a distribution by one part in 800.
 const STANDS: f64 = 0.05;
+
+/// Degrees of freedom at which Student's t is the normal distribution to eight digits.
+const NORMAL: f64 = 1e8;
 
 /// A replicate: its curve and its index.
 type Owner = (usize, u32);
@@ -105,6 +113,12 @@ pub fn resample(
         if bootstrap.scheme.moves_responses() { fitted_values(problem, &optima) } else { Vec::new() },
     );
     let mut all = vec![Replicates::none(problem.len(), b, p); spellings.len()];
+    for (curve, &groups) in replication.groups.iter().enumerate() {
+        let estimated = p as f64 - f64::from(verdicts.pinned[curve].count_ones());
+        for all in &mut all {
+            (all.groups[curve], all.freedom[curve]) = (groups, f64::from(groups) - estimated);
+        }
+    }
     let resampled = (0..problem.len()).filter(|&curve| replication.groups[curve] > 0);
     let owners: Vec<Owner> = resampled.flat_map(|curve| (0..b).map(move |replicate| (curve, replicate))).collect();
     let mut take = |owners: &[Owner], found: &Verdicts, judged: bool| {
@@ -278,6 +292,8 @@ impl Replicates {
             draws: vec![f64::NAN; curves * replicates as usize * p],
             fitted: vec![None; curves],
             pinned: vec![0; curves],
+            groups: vec![0; curves],
+            freedom: vec![0.0; curves],
             judged: vec![0; curves],
             apart: vec![f64::NAN; curves],
         }
@@ -299,9 +315,18 @@ impl Replicates {
     }
 
     /// Intervals of `level` between percentiles, and standard deviations; null for a curve of which fewer than half of the
-    /// replicates could be fitted, since the others would have their say in either tail.
-    pub fn spread(&self, replicates: u32, level: f64) -> Spread {
-        let (curves, b) = (self.fitted.len(), replicates as usize);
+    /// replicates could be fitted, since the others would have their say in either tail. `expanded` percentiles lie further
+    /// out, by what Student's t differs from the normal distribution and, where weights are random, by √(n/(n − p)), which
+    /// residuals have in themselves (Hesterberg 2015); their intervals are null where there are no more groups than parameters.
+    pub fn spread(&self, bootstrap: &Bootstrap, level: f64, expanded: bool) -> Spread {
+        let (curves, replicates, b) = (self.fitted.len(), bootstrap.replicates, bootstrap.replicates as usize);
+        let mut quantiles = Quantiles::new(level);
+        let mut level_of = |curve: usize| {
+            let freedom = self.freedom[curve];
+            let narrow = if bootstrap.scheme.moves_responses() { 1.0 } else { f64::from(self.groups[curve]) / freedom };
+            1.0 - 2.0 * upper_tail(narrow.sqrt() * quantiles.two_sided(freedom), NORMAL)
+        };
+        let levels: Vec<f64> = (0..curves).map(|curve| if expanded { level_of(curve) } else { level }).collect();
         let p = self.draws.len().checked_div(curves * b).unwrap_or(0);
         let one = |place: usize| {
             let (curve, j) = (place / p, place % p);
@@ -313,7 +338,8 @@ impl Replicates {
             let mean = own.iter().sum::<f64>() / own.len() as f64;
             let squares: f64 = own.iter().map(|value| (value - mean).powi(2)).sum();
             let error = (squares / (own.len() - 1) as f64).sqrt();
-            let [low, high] = percentiles(own, level).unwrap_or([f64::NAN; 2]);
+            let ends = if levels[curve].is_nan() { None } else { percentiles(own, levels[curve]) };
+            let [low, high] = ends.unwrap_or([f64::NAN; 2]);
             (low, high, error)
         };
         let spread: Vec<(f64, f64, f64)> = (0..curves * p).into_par_iter().map(one).collect();
@@ -364,12 +390,39 @@ mod tests {
             draws: vec![1.0, 2.0, 3.0, 4.0, 1.0, nan, nan, nan],
             fitted: vec![Some(4), Some(1)],
             pinned: vec![0, 0],
+            groups: vec![9, 9],
+            freedom: vec![6.0, 6.0],
             judged: vec![4, 4],
             apart: vec![nan, nan],
         };
-        let spread = replicates.spread(4, 0.5);
+        let bootstrap = Bootstrap { replicates: 4, scheme: Scheme::Pairs, seed: 0, search: true };
+        let spread = replicates.spread(&bootstrap, 0.5, false);
         assert_eq!((spread.low[0], spread.high[0]), (1.75, 3.25));
         assert!((spread.error[0] - (5.0f64 / 3.0).sqrt()).abs() < 1e-15);
         assert!(spread.low[1].is_nan() && spread.high[1].is_nan() && spread.error[1].is_nan());
+    }
+
+    #[test]
+    fn expanded_percentiles_lie_where_students_t_does() {
+        let replicates = Replicates {
+            draws: (0..10_001).map(f64::from).collect(),
+            fitted: vec![Some(10_001)],
+            pinned: vec![0],
+            groups: vec![16],
+            freedom: vec![13.0],
+            judged: vec![10_001],
+            apart: vec![f64::NAN],
+        };
+        let low = |scheme: Scheme| {
+            let bootstrap = Bootstrap { replicates: 10_001, scheme, seed: 0, search: true };
+            replicates.spread(&bootstrap, 0.95, true).low[0] / 10_000.0
+        };
+        // SciPy: norm.cdf(-t.ppf(0.975, 13)) and norm.cdf(-sqrt(16/13) t.ppf(0.975, 13)).
+        assert!((low(Scheme::Residual) - 0.0153721).abs() < 1e-6, "{}", low(Scheme::Residual));
+        assert!((low(Scheme::Pairs) - 0.0082714).abs() < 1e-6, "{}", low(Scheme::Pairs));
+        let mut few = replicates.clone();
+        few.freedom[0] = 0.0;
+        let bootstrap = Bootstrap { replicates: 10_001, scheme: Scheme::Pairs, seed: 0, search: true };
+        assert!(few.spread(&bootstrap, 0.95, true).low[0].is_nan());
     }
 }

@@ -115,7 +115,13 @@ pub fn intervals_are_those_of_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
             Ok((ran, Table::read(Path::new(&out))))
         };
         let (_, cpu) = fit("cpu.parquet", &["--backend", "cpu"])?;
-        let (ran, device) = fit("gpu.parquet", &["--backend", "gpu", "--adapter", &gpu.adapter().name])?;
+        let adapter = ["--backend", "gpu", "--adapter", &gpu.adapter().name, "--threads"];
+        let (ran, device) = fit("gpu.parquet", &[&adapter[..], &["1"]].concat())?;
+        fit("again.parquet", &[&adapter[..], &["2"]].concat())?;
+        let bytes = |name: &str| std::fs::read(folder.path(name)).expect("a table");
+        if bytes("gpu.parquet") != bytes("again.parquet") {
+            return Err(format!("{scheme:?}: two threads give other bytes than one").into());
+        }
         let told = "stand as the device left them";
         if !ran.stderr.contains(told) {
             return Err(format!("{scheme:?} was judged on the host throughout\n{}", ran.stderr).into());

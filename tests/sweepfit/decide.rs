@@ -220,6 +220,7 @@ fn intervals_at_ten_times_the_largest_scale_cover_as_often_as_they_say() {
         assert!(judged >= 1900.0, "{law}: {judged} curves converged");
         // Three standard errors of a share of 0.95 in 2,000 are 0.0146.
         for (what, share) in [("mean", mean / judged), ("new", new / judged)] {
+            println!("{law}, {at}: {what} {share:.4} of {judged}");
             assert!((0.93..=0.97).contains(&share), "{law}: {what} covers {share} of {judged}");
         }
     }

@@ -234,6 +234,34 @@ fn intervals_of_parameters_cover_as_often_as_they_say() {
     }
 }
 
+#[test]
+fn expanded_percentiles_cover_where_plain_ones_fall_short() {
+    let folder = Folder::new();
+    let truth = folder.file("truth.parquet");
+    let recipe = SWEEPS[0].0.replace("--points 32", "--points 16");
+    let sweep = generated(&folder, "sweep.parquet", &format!("{recipe} --curves 1000 --seed 11 --truth {truth}"));
+    let truth = Table::read(Path::new(&truth));
+    for (intervals, [least, most]) in [("plain", [0.87, 0.95]), ("expanded", [0.93, 0.98])] {
+        let flags = ["--by", "curve", "--bootstrap", "300", "--intervals", intervals];
+        let fits = fit(&sweep, &[&words(SWEEPS[0].1)[..], &flags].concat());
+        for name in SWEEPS[0].2 {
+            let [low, high] = ["lo", "hi"].map(|end| fits.numbers(&format!("{name}_{end}")));
+            let inside = |row: &usize| (low[*row]..=high[*row]).contains(&truth.numbers(name)[*row]);
+            let share = (0..fits.rows).filter(inside).count() as f64 / fits.rows as f64;
+            println!("{intervals}: {name} {share:.3}");
+            assert!((least..=most).contains(&share), "{intervals}: {name} is covered by {share}");
+        }
+    }
+    for (flags, part) in [
+        (&["--intervals", "log", "--bootstrap", "9"][..], "give --level, and no --bootstrap"),
+        (&["--intervals", "log"], "give --level"),
+        (&["--intervals", "expanded", "--level", "0.9"], "give --bootstrap"),
+    ] {
+        let ran = run(&[&["fit", SWEEP], &SWEEP_FIT[..], flags, &["-o", &folder.file("x.parquet")]].concat());
+        assert!(ran.code == 2 && ran.stderr.contains(part), "{flags:?}\n{}", ran.stderr);
+    }
+}
+
 /// 95% intervals of 4,000 replicates, each from a single start, and standard errors (Besiroglu et al. 2024).
 const PUBLISHED: [(&str, [f64; 2]); 5] = [
     ("E", [1.769, 1.871]),
