@@ -133,13 +133,15 @@ mod tests {
                 ("law", "power"),
                 ("output", "out.parquet"),
                 ("bootstrap", "50:wild"),
+                ("level", "0.9"),
                 ("memory", "1GiB"),
                 ("since", "old.parquet"),
                 ("watch-law", "power"),
             ];
             let is_option = |name: &str| command.get_arguments().any(|argument| argument.get_long() == Some(name));
+            let conflicts = command.get_arg_conflicts_with(argument);
             for (needed, value) in needed.into_iter().filter(|(needed, _)| is_option(needed)) {
-                if option.name != needed {
+                if option.name != needed && conflicts.iter().all(|other| other.get_long() != Some(needed)) {
                     line.push(format!("--{needed}={value}"));
                 }
             }
