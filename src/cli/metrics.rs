@@ -37,6 +37,13 @@ impl Outcome {
     }
 }
 
+/// The worse of two exit codes: a step that could not run (2) is worse than broken curves (3), and these than failed ones (1).
+pub fn worse(one: u8, other: u8) -> u8 {
+    const FROM_GOOD_TO_BAD: [u8; 4] = [0, 1, 3, 2];
+    let place = |code: u8| FROM_GOOD_TO_BAD.iter().position(|known| *known == code).unwrap_or(FROM_GOOD_TO_BAD.len());
+    if place(one) >= place(other) { one } else { other }
+}
+
 /// Gathers what the steps did.
 pub struct Metrics {
     start: SystemTime,
@@ -71,7 +78,7 @@ impl Metrics {
     /// Takes in what a step did.
     pub fn step(&mut self, step: &str, outcome: &Result<Outcome>, took: Duration) {
         let code = outcome.as_ref().map_or(2, Outcome::code);
-        self.code = self.code.max(code);
+        self.code = worse(self.code, code);
         self.add("sweepfit_step_exit_code", &[("step", step)], f64::from(code));
         self.add("sweepfit_step_seconds", &[("step", step)], took.as_secs_f64());
         if let Ok(Outcome::Fitted(_, fitted)) = outcome {
@@ -141,6 +148,13 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use sweepfit::Error;
+
+    #[test]
+    fn a_step_that_could_not_run_is_the_worst() {
+        for (one, other, expected) in [(0, 1, 1), (1, 3, 3), (3, 2, 2), (2, 3, 2), (2, 0, 2)] {
+            assert_eq!(worse(one, other), expected);
+        }
+    }
 
     #[test]
     fn every_sample_has_its_help_and_labels_are_escaped() {

@@ -7,7 +7,7 @@ mod keys;
 mod places;
 mod print;
 
-use super::metrics::{Metrics, Outcome};
+use super::metrics::{Metrics, Outcome, worse};
 use super::side_file::SideFile;
 use super::{Arguments, Command, interruption, log};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
@@ -229,7 +229,7 @@ fn run(job: &Job, steps: &[Planned], metrics: &mut Metrics) -> u8 {
         }
         codes.push(code);
     }
-    codes.into_iter().max().unwrap_or(0)
+    codes.into_iter().fold(0, worse)
 }
 
 /// Says which step an error stopped.

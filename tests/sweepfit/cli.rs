@@ -18,7 +18,7 @@ const EXACT_FIT: [&str; 8] = ["--law", "saturating_power", "--x", "x", "--y", "y
 
 #[test]
 fn every_help_names_an_example() {
-    for subcommand in ["fit", "laws", "devices", "generate", "bench"] {
+    for subcommand in ["fit", "run", "laws", "devices", "generate", "bench"] {
         let ran = run(&[subcommand, "--help"]);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{subcommand}");
         assert!(
@@ -28,7 +28,7 @@ fn every_help_names_an_example() {
     }
     let ran = run(&["--help"]);
     assert!(
-        ["fit", "laws", "devices", "generate", "bench"].iter().all(|name| ran.stdout.contains(name)),
+        ["fit", "run", "laws", "devices", "generate", "bench"].iter().all(|name| ran.stdout.contains(name)),
         "{}",
         ran.stdout
     );

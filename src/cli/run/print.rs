@@ -93,7 +93,13 @@ mod tests {
             "seed" => vec!["7"],
             "verify" => vec!["12"],
             "log-format" => vec!["json"],
-            "draws" | "output" | "summary" | "metrics" => vec!["-odd $${NAME} 12"],
+            "memory" => vec!["4GiB"],
+            "since" => vec!["last night.parquet"],
+            "watch-law" => vec!["power"],
+            "watch-rate" => vec!["0.01"],
+            "partition-by" => vec!["law"],
+            "part-rows" => vec!["1000"],
+            "draws" | "output" | "summary" | "metrics" | "spill" => vec!["-odd $${NAME} 12"],
             _ => Vec::new(),
         }
     }
@@ -110,7 +116,12 @@ mod tests {
         let mut seen = 0;
         for argument in command.get_arguments() {
             let Some(option) = key(argument) else { continue };
-            let samples = samples(&option.name);
+            let mut samples: Vec<String> = samples(&option.name).into_iter().map(String::from).collect();
+            if samples.is_empty() && option.takes != Takes::Nothing {
+                // One of a fixed choice is any of them.
+                let choice = argument.get_possible_values();
+                samples.extend(choice.last().map(|value| value.get_name().to_string()));
+            }
             let is_flag = option.takes == Takes::Nothing;
             let known = is_flag || option.positional || !samples.is_empty();
             assert!(known, "--{} is new: give it a sample here, and see that it has its key", option.name);
@@ -118,8 +129,19 @@ mod tests {
             line.extend(is_flag.then(|| format!("--{}", option.name)));
             line.extend(samples.iter().map(|sample| format!("--{}={sample}", option.name)));
             // What the parser asks for besides.
-            for (needed, value) in [("law", "power"), ("output", "out.parquet"), ("bootstrap", "50:wild")] {
-                if option.name != needed {
+            let needed = [
+                ("law", "power"),
+                ("output", "out.parquet"),
+                ("bootstrap", "50:wild"),
+                ("level", "0.9"),
+                ("memory", "1GiB"),
+                ("since", "old.parquet"),
+                ("watch-law", "power"),
+            ];
+            let is_option = |name: &str| command.get_arguments().any(|argument| argument.get_long() == Some(name));
+            let conflicts = command.get_arg_conflicts_with(argument);
+            for (needed, value) in needed.into_iter().filter(|(needed, _)| is_option(needed)) {
+                if option.name != needed && conflicts.iter().all(|other| other.get_long() != Some(needed)) {
                     line.push(format!("--{needed}={value}"));
                 }
             }
