@@ -26,7 +26,7 @@ impl Fingerprint {
     pub fn add(&mut self, bits: u64) {
         // The state is turned, so that a value and its neighbour do not commute.
         let product = u128::from(self.0.rotate_left(23) ^ bits) * u128::from(MULTIPLIER);
-        self.0 = (product as u64) ^ ((product >> 64) as u64) ^ self.0;
+        self.0 ^= (product as u64) ^ ((product >> 64) as u64);
     }
 
     /// Takes bytes in, and how many there are.

@@ -250,7 +250,7 @@ struct Writers {
 
 /// The table of fits in one file or in parts.
 enum Fits {
-    Whole(Writer),
+    Whole(Box<Writer>),
     Parts(Box<PartsWriter>),
 }
 
@@ -283,7 +283,7 @@ impl Writers {
         let create = |path: &str, columns: &[_]| Writer::create_with(path, keys, columns, care);
         let columns_of_fits = columns.announced();
         let fits = match &request.parts {
-            None => Fits::Whole(create(&request.out, columns_of_fits)?),
+            None => Fits::Whole(Box::new(create(&request.out, columns_of_fits)?)),
             Some(parting) => {
                 Fits::Parts(Box::new(PartsWriter::create(&request.out, parting, keys, columns_of_fits, care)?))
             }

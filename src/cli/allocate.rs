@@ -172,7 +172,7 @@ impl Allocate {
                     regrets.for_each(|(count, regret)| *count += usize::from(!regret.is_finite()));
                 }
                 count += rows.len();
-                writer.write(&part.keys.take(&keys), 1, &table.fill(&rows))?;
+                writer.write(&part.keys.take(&keys), 1, table.fill(&rows))?;
             }
         }
         if let Some(draws) = &mut draws {
@@ -315,7 +315,7 @@ impl Allocate {
                     allocation: frontier.allocation(budget, self.level),
                 })
                 .collect();
-            writer.write(&batch.keys, self.flops.len(), &table.fill(&rows))?;
+            writer.write(&batch.keys, self.flops.len(), table.fill(&rows))?;
         }
         writer.finish(&self.metadata(&[("inputs", self.inputs.join(" ")), ("bias", method.bias().to_string())]))?;
         self.output.say(&format!("note: {}\n", method.bias()));

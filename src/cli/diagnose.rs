@@ -88,7 +88,7 @@ impl Diagnose {
                     let (usable, left_out) = usable(&batch.curves);
                     let found = pool.install(|| candidates.diagnose(&usable, self.level, self.target))?;
                     tally.take(&batch.keys, &found);
-                    writer.write(&batch.keys, 1, &shape_values(&found, &left_out))?;
+                    writer.write(&batch.keys, 1, shape_values(&found, &left_out))?;
                 }
                 Event::Batch(batch) => {
                     let (keys, values) = pool.install(|| self.binding(&batch, &mut tally))?;

@@ -338,7 +338,8 @@ fn appeal(
             starts.push(Start { curve, proposal: starts.len(), later: false });
             approached.coordinates.extend(z);
         };
-        if let Some(lowest) = lowest {
+        // A valley is followed further from where the descent left it; a robust objective may be flat there.
+        if let Some(lowest) = lowest.filter(|_| problem.loss == Loss::Squares) {
             take(lowest.z.clone(), true);
         }
         for proposal in proposals.offsets[curve]..proposals.offsets[curve + 1] {

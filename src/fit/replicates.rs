@@ -3,7 +3,7 @@
 //! In: a problem, a scheme, and a key per curve. Out: a replicate's rows in f64, or what a device needs to make the same rows
 //! by itself. Every random number is one word of a counter-based generator, a function of the curve's key, the replicate's
 //! index and its own alone, computed in whole numbers: host and device draw alike, in any order, and nothing random is ever
-//! stored or sent. `shaders/random.wgsl` is the device's face of [`word`], [`unit`] and [`below`].
+//! stored or sent. `shaders/random.wgsl` is the device's face of [`word`], [`fn@unit`] and [`below`].
 
 use super::problem::Problem;
 use std::collections::HashMap;

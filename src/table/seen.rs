@@ -59,7 +59,7 @@ impl Table {
     fn place(&self, slot: Slot) -> usize {
         let length = self.slots.len();
         let spread = u64::from(slot[0]) | u64::from(slot[1]) << 16;
-        let mut place = (spread * length as u64 >> 32) as usize;
+        let mut place = ((spread * length as u64) >> 32) as usize;
         while self.slots[place] != EMPTY && self.slots[place] != slot {
             place = if place + 1 == length { 0 } else { place + 1 };
         }

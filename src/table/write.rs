@@ -688,7 +688,7 @@ mod tests {
 
     fn written(out: &Path, keys: &Keys) -> Vec<u8> {
         let mut writer = Writer::create(&out.display().to_string(), keys.schema(), &columns()).expect("a writer");
-        writer.write(keys, 2, &values()).expect("rows");
+        writer.write(keys, 2, values()).expect("rows");
         assert!(!out.exists(), "{} exists before it is complete", out.display());
         writer.finish(&[("sweepfit.version".to_string(), "1".to_string())]).expect("a table");
         std::fs::read(out).expect("bytes")
@@ -729,7 +729,7 @@ mod tests {
         let out = folder.path().join("o.parquet");
         std::fs::write(&out, "old").expect("a file");
         let mut writer = Writer::create(&out.display().to_string(), keys.schema(), &columns()).expect("a writer");
-        writer.write(&keys, 2, &values()).expect("rows");
+        writer.write(&keys, 2, values()).expect("rows");
         drop(writer);
         assert_eq!(std::fs::read(&out).expect("bytes"), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).expect("entries").count(), 2);

@@ -64,7 +64,7 @@ pub fn a_device_lost_at_any_stage_is_made_up_for_by_the_cpu(gpu: &Gpu) -> Result
         let Some((reason, searched)) = &report.lost else {
             return Err(format!("{stage:?}: the device was not lost").into());
         };
-        if *searched != [0..500] || !reason.contains(&gpu.adapter().name) {
+        if searched.as_slice() != std::slice::from_ref(&(0..500)) || !reason.contains(&gpu.adapter().name) {
             return Err(format!("{stage:?}: {reason}, {searched:?}").into());
         }
         let notes = report.notes.iter().filter(|note| note.contains("the CPU searched 500 curves")).count();
