@@ -188,6 +188,8 @@ struct Start {
     proposal: usize,
     /// Not the best proposal of its curve: as a rule farther from a minimum, and a long way beside others' short ones.
     later: bool,
+    /// Next to a minimum of the objective itself: a robust fit need not begin with a wide zone.
+    near: bool,
 }
 
 /// Where a start ended.
@@ -219,7 +221,7 @@ fn judge_curves(
         .clone()
         .flat_map(|curve| {
             let best = proposals.offsets[curve];
-            let start = move |proposal| Start { curve, proposal, later: proposal > best };
+            let start = move |proposal| Start { curve, proposal, later: proposal > best, near: false };
             (best..proposals.offsets[curve + 1]).map(start)
         })
         .collect();
@@ -268,7 +270,7 @@ pub fn polish(problem: &Problem, crowd: &Proposals, most: usize) -> Proposals {
     let kept: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
         .map_init(Workspace::default, |workspace, curve| {
-            let start = |proposal| Start { curve, proposal, later: false };
+            let start = |proposal| Start { curve, proposal, later: false, near: false };
             let starts: Vec<Start> = (crowd.offsets[curve]..crowd.offsets[curve + 1]).map(start).collect();
             let mut ends: Vec<End> = Vec::with_capacity(starts.len());
             for pack in starts.chunks(LANES) {
@@ -307,7 +309,7 @@ fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>,
             let z = problem.model.encode(theta, &problem.centres[curve * inputs..][..inputs]);
             // A start of the wrong sign for a parameter that only ever stands in a logarithm is none.
             if z.iter().all(|z| z.is_finite()) {
-                starts.push(Start { curve, proposal: starts.len(), later: false });
+                starts.push(Start { curve, proposal: starts.len(), later: false, near: false });
                 proposals.coordinates.extend(z);
             }
         }
@@ -335,7 +337,7 @@ fn appeal(
         }
         let mut take = |mut z: Vec<f64>, project: bool| {
             appeal::approach(problem, curve, &mut z, project, workspace);
-            starts.push(Start { curve, proposal: starts.len(), later: false });
+            starts.push(Start { curve, proposal: starts.len(), later: false, near: true });
             approached.coordinates.extend(z);
         };
         // A valley is followed further from where the descent left it; a robust objective may be flat there.
@@ -685,7 +687,7 @@ fn descend_generic<const SET: u8>(
         let counts = counts(&workspace.gathered);
         *zone = each!(|i| {
             let wide = 2.0 * (here.squares[i] / counts[i]).sqrt();
-            if wide > delta { wide } else { delta }
+            if wide > delta && !lane_start(i).near { wide } else { delta }
         });
         evaluate::<SET>(problem, &loss, &model.programs.slope, z, workspace, here);
     }

@@ -87,9 +87,10 @@ const SMALLEST_RATIO: f64 = FLATTEST / STEEPEST;
 const LARGEST_RATIO: f64 = 50.0;
 /// log of the largest power that is searched for.
 const LARGEST_POWER: f64 = 600.0;
-/// log of the factor by which a rate's product may miss one over all data and still show: exp(-20) = 2e-9, since beside a
-/// larger term it shows in clean data even then.
-const VISIBLE: f64 = 20.0;
+/// log of the factor by which a rate's product may miss one over all data and still show: exp(-4) = 0.02, as for a plain
+/// rate; beside a larger term, of which it is a share, exp(-20) = 2e-9 shows in clean data.
+const VISIBLE: f64 = 4.0;
+const VISIBLE_SHARE: f64 = 20.0;
 /// log of what other inputs may multiply a falling power by: five decades.
 const OTHER_FACTORS: f64 = 11.5;
 
@@ -146,10 +147,12 @@ impl Role {
             Role::PowerRate { rises, .. } => {
                 // In units of the power at the smallest value.
                 let decades = (range.highest / smallest_positive).ln();
-                let (low, high) =
-                    if rises { (-STEEPEST * decades, 0.0) } else { (-OTHER_FACTORS, LARGEST_RATIO * decades) };
+                let (low, high, visible) = match rises {
+                    true => (-STEEPEST * decades, 0.0, VISIBLE),
+                    false => (-OTHER_FACTORS, LARGEST_RATIO * decades, VISIBLE_SHARE),
+                };
                 let reach = |log: f64| log.clamp(-LARGEST_POWER, LARGEST_POWER).exp();
-                (reach(low - VISIBLE), reach(high + VISIBLE), Spacing::Geometric)
+                (reach(low - visible), reach(high + visible), Spacing::Geometric)
             }
             Role::Unit(..) => (range.lowest / 1e3, range.highest * 1e12, Spacing::Geometric),
             Role::Shift(_) => {

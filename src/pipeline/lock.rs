@@ -46,6 +46,10 @@ impl Lock {
         loop {
             let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
             let mut file = options.map_err(|error| {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                    return failed(format!("the folder {} does not exist; make it first", folder.display()));
+                }
                 failed(format!("cannot be locked ({}: {error}); choose another place with -o", path.display()))
             })?;
             match file.try_lock() {

@@ -241,6 +241,16 @@ impl Device {
         }
     }
 
+    /// What has gone wrong up to now: a device that was lost is noticed although nothing is asked of it.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub fn glance(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Poll);
+        self.check()?;
+        polled.map(drop).map_err(|error| Error::Device(format!("{}: {error}", self.adapter)))
+    }
+
     /// Waits until a submission is done and its callbacks have run.
     ///
     /// # Errors

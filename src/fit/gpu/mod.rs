@@ -381,6 +381,7 @@ impl Gpu {
         self.device.reach(Stage::Wait);
         self.device.wait(&flight.submission)?;
         self.device.reach(Stage::Read);
+        self.device.glance()?;
         let waited = start.elapsed();
         let start = Instant::now();
         {
