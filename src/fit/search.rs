@@ -260,14 +260,23 @@ fn centre<const SET: u8>(problem: &Problem, workspace: &mut Workspace) {
     }
 }
 
-/// Leaves of `values` what is at right angles to `unit`, and returns how much of it was in them.
+/// Leaves of `values` what is at right angles to `unit`, and nothing where that is rounding; returns how much of it was in them.
 #[inline(always)]
 fn take_off<const SET: u8>(values: &mut [f64], unit: &[f64]) -> Lane {
-    let (product, square) = (dot::<SET>(values, unit), dot::<SET>(unit, unit));
+    let (product, square, whole) = (dot::<SET>(values, unit), dot::<SET>(unit, unit), dot::<SET>(values, values));
     let share = each!(|k| if square[k] > 0.0 { product[k] / square[k] } else { 0.0 });
     for (values, unit) in values.chunks_exact_mut(LANES).zip(unit.chunks_exact(LANES)) {
         for k in 0..LANES {
             values[k] -= share[k] * unit[k];
+        }
+    }
+    let left = dot::<SET>(values, values);
+    let kept = each!(|k| if left[k] <= DEPENDENT * whole[k] { 0.0 } else { 1.0 });
+    if kept.contains(&0.0) {
+        for values in values.chunks_exact_mut(LANES) {
+            for k in 0..LANES {
+                values[k] *= kept[k];
+            }
         }
     }
     share
