@@ -254,8 +254,10 @@ fn centre<const SET: u8>(problem: &Problem, workspace: &mut Workspace) {
     for (column, shares) in shares.iter_mut().enumerate().take(programs.columns.len()) {
         shares.clear();
         if column != constant {
-            let cells = columns[column].chunks_exact_mut(stride);
-            shares.extend(cells.map(|values| take_off::<SET>(values, &root_weight[..stride])));
+            // A plain loop: an iterator's closure that is left out of line would lose the vector instructions.
+            for values in columns[column].chunks_exact_mut(stride) {
+                shares.push(take_off::<SET>(values, &root_weight[..stride]));
+            }
         }
     }
 }
