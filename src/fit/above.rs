@@ -8,8 +8,9 @@
 //! is off by a percent hides a break. To first order the residual of log |y − E| is that of y divided by |y − E|: the weights make
 //! up for it. Exponents are held at their box where the solution leaves it.
 //!
-//! A sharp break shows in few cells, and basins of the grid do not tell basins of the objective. Therefore a crowd of cells, the best places for every
-//! sharpness, is polished by a few steps on the exact objective before basins are told apart.
+//! A sharp break shows in few cells, and basins of the grid do not tell basins of the objective. Therefore a crowd of
+//! cells, the best places for every sharpness, is polished by a few steps on the exact objective before basins are told
+//! apart.
 
 use super::appeal::tabulate;
 use super::judge::polish;

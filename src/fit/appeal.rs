@@ -2,9 +2,9 @@
 //!
 //! In: a curve of a problem and a point. Out: a point near a minimum, from which the judge descends once more; the verdict
 //! stays with the judge. Steps are Levenberg and Marquardt's, but by orthogonalisation (Householder), which does not square
-//! the condition number, and eight dampings are tried at once, one per lane. Coordinates in
-//! which h is linear, amplitudes in linear space, are never damped: they are solved exactly at every trial point (variable
-//! projection in Kaufman's form, 1975).
+//! the condition number, and eight dampings are tried at once, one per lane. Coordinates in which h
+//! is linear, amplitudes in linear space, are never damped: they are solved exactly at every trial point (variable projection
+//! in Kaufman's form, 1975).
 
 use super::lanes::{Gathered, each};
 use super::orthogonal::{Triangle, least_squares};
