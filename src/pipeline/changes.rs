@@ -5,7 +5,7 @@
 use super::card::Tally;
 use super::columns::Columns;
 use super::work::{Layouts, Work};
-use super::{Request, fit, watch};
+use super::{Request, batch, watch};
 use crate::bytes::{Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::fingerprint;
@@ -78,7 +78,7 @@ pub(super) fn fit_changed(
         Work { fits, draws: None, tallies, sample, stages, changes: None, tested: Vec::new(), untested: 0, lost: None }
     } else {
         let part = Batch { keys: batch.keys.take(&changed), curves: batch.curves.take(&changed) };
-        let mut work = fit(request, columns, layouts, &indices, &part)?;
+        let mut work = batch::fit(request, columns, layouts, &indices, &part)?;
         work.fits = past.join(&found, Some(&work.fits))?;
         work
     };
