@@ -8,6 +8,7 @@
 pub mod apart;
 mod batch;
 mod card;
+mod carried;
 mod changes;
 mod columns;
 mod identity;
@@ -35,11 +36,12 @@ use outputs::Writers;
 use work::Work;
 
 use crate::error::{Error, Result};
-use crate::table::{self, KeySchema, Past, ReadOptions, Reader, Source, Spool};
+use crate::table::{self, Past, ReadOptions, Reader, Source, Spool};
 use crate::verify::{self, Sample, Verification};
 use rayon::ThreadPoolBuilder;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// How far a run is.
@@ -67,6 +69,8 @@ pub struct Run {
     writers: Writers,
     ledger: Option<Ledger>,
     past: Option<Arc<Past>>,
+    /// Why nothing is gone on from, where something might have been.
+    anew: Vec<String>,
     /// Held until the end: no other run may write these outputs.
     _locks: Vec<Lock>,
 }
@@ -76,20 +80,23 @@ impl Run {
     ///
     /// # Errors
     /// Columns that are missing or of the wrong type, names that would stand twice in the output, an output that cannot
-    /// be written, that another run is writing, or whose ledger is another run's.
+    /// be written or that another run is writing, a ledger or earlier fits of another run.
     pub fn open(request: Request) -> Result<Run> {
         let columns = Columns::new(&request.fits, &request.extras);
-        let outputs = std::iter::once(request.out.as_str()).chain(request.draws());
-        let locks: Vec<Option<Lock>> = outputs.map(Lock::take).collect::<Result<_>>()?;
-        let ledger = match request.rerun.resume {
-            true if locks[0].is_none() => {
-                return Err(Error::Usage(format!(
-                    "--resume keeps a ledger beside the output, and {} is no file: name one with -o",
-                    request.out
-                )));
+        let ledger = request.rerun.ledger.as_ref().map(|ledger| ledger.display().to_string());
+        // Beside the output a ledger is that output's own; elsewhere two outputs could name one.
+        let elsewhere = ledger.filter(|ledger| Path::new(ledger) != Ledger::path_of(Path::new(&request.out)));
+        let outputs = std::iter::once(request.out.as_str()).chain(request.draws()).chain(elsewhere.as_deref());
+        let locks = outputs.filter_map(|output| Lock::take(output).transpose()).collect::<Result<_>>()?;
+        let mut anew = request.rerun.anew.clone();
+        let ledger = match &request.rerun.ledger {
+            Some(path) => {
+                let this = identity::of(&request)?;
+                let opened = Ledger::open(path, &this);
+                let opened = unless_anew(opened.map(Some), &request.rerun, &mut anew)?;
+                Some(opened.map_or_else(|| Ledger::begin(path, &this), Ok)?)
             }
-            true => Some(Ledger::open(Path::new(&request.out), &identity::of(&request)?)?),
-            false => None,
+            None => None,
         };
         let options = ReadOptions {
             threads: request.threads,
@@ -102,11 +109,33 @@ impl Run {
         let reader = table::read_with_labels(&request.source, &request.selection, &labels, &options)?;
         let writers = Writers::create(&request, &columns, reader.key_schema())?;
         let past = match &request.rerun.since {
-            Some(since) => Some(Arc::new(open_past(&request, since, reader.key_schema(), &writers)?)),
+            Some(since) => {
+                let opened = open_past(&request, since, &reader, &writers);
+                unless_anew(opened.map(Some), &request.rerun, &mut anew)?.map(Arc::new)
+            }
             None => None,
         };
         let (request, columns) = (Arc::new(request), Arc::new(columns));
-        Ok(Run { request, columns, reader, writers, ledger, past, _locks: locks.into_iter().flatten().collect() })
+        Ok(Run { request, columns, reader, writers, ledger, past, anew, _locks: locks })
+    }
+
+    /// Looks whether [`Run::open`] would succeed, and leaves ledger and outputs as they are. Why the run would begin anew.
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn check(mut request: Request) -> Result<Vec<String>> {
+        let mut anew = Vec::new();
+        if let Some(path) = request.rerun.ledger.take() {
+            let looked = Ledger::look(&path, &identity::of(&request)?);
+            unless_anew(looked.map(Some), &request.rerun, &mut anew)?;
+        }
+        anew.extend(Run::open(request)?.anew);
+        Ok(anew)
+    }
+
+    /// Why nothing is gone on from, where something might have been.
+    pub fn anew(&self) -> &[String] {
+        &self.anew
     }
 
     /// Reads, fits and writes; `watch` hears of every batch written.
@@ -115,12 +144,12 @@ impl Run {
     /// As [`run`].
     pub fn finish(self, watch: &mut dyn FnMut(Progress)) -> Result<Report> {
         let start = Instant::now();
-        let Run { request, columns, reader, mut writers, mut ledger, past, _locks } = self;
+        let Run { request, columns, reader, mut writers, mut ledger, past, anew, _locks } = self;
         let schema = reader.key_schema().clone();
         let layouts = writers.layouts();
         let mut report = Report::new(&request, &columns);
         // What is watched is adjusted at the end: until then the rows wait.
-        let folder = lock::folder_of(Path::new(&request.out));
+        let folder = lock::folder_of(&request.out);
         let new_spool = || request.rerun.watch.as_ref().map(|_| Spool::create(&folder, &layouts.fits)).transpose();
         let mut spool = new_spool()?;
         // Batches since the input began, and how many of them are in the ledger.
@@ -170,6 +199,7 @@ impl Run {
                 }
                 Event::End(end) => {
                     report.end(end);
+                    report.anew = anew;
                     if let Some(past) = &past {
                         report.vanished = past.vanished()?;
                     }
@@ -180,6 +210,9 @@ impl Run {
                         let watched = Watched::of(watch, law, std::mem::take(&mut report.tested));
                         let mut row = 0;
                         spool.replay(|block| {
+                            if request.interrupted.load(Ordering::Relaxed) {
+                                return Err(Error::Interrupted);
+                            }
                             let first = row;
                             row += block.rows() as u64;
                             writers.fits.append(&watched.adjust(&block, first))
@@ -198,8 +231,19 @@ impl Run {
     }
 }
 
+/// What an earlier run left; nothing where it is of no use and the run may do without, which is noted.
+fn unless_anew<T>(opened: Result<Option<T>>, rerun: &Rerun, anew: &mut Vec<String>) -> Result<Option<T>> {
+    match opened {
+        Err(Error::Earlier { file, message, .. }) if rerun.or_begin_anew => {
+            anew.push(format!("{} {message}", file.display()));
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
 /// The fits of an earlier run, which have to be those of this job.
-fn open_past(request: &Request, since: &Source, keys: &KeySchema, writers: &Writers) -> Result<Past> {
+fn open_past(request: &Request, since: &Source, reader: &Reader, writers: &Writers) -> Result<Past> {
     if request.draws().is_some() {
         return Err(Error::Usage(
             "--draws cannot be written with --since: a table of fits does not hold the replicates of the curves that are \
@@ -209,7 +253,8 @@ fn open_past(request: &Request, since: &Source, keys: &KeySchema, writers: &Writ
     }
     changes::refuse_another_job(since, &card::methods(request))?;
     let laws: Vec<String> = request.fits.iter().map(|fit| fit.law().name.clone()).collect();
-    Past::open(since, keys, writers.fits.layout(), &laws)
+    let (layout, unique) = (writers.fits.layout(), reader.keys_are_unique());
+    Past::open(since, reader.key_schema(), layout, &laws, unique, &request.interrupted)
 }
 
 /// Fits the sample again by brute force, on as many threads as the fits had.

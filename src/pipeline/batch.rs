@@ -36,7 +36,13 @@ struct Searched<'a> {
 }
 
 /// Pack, search, judge and resample: every law on one batch, whose curves have these `indices` in the run.
-pub(super) fn fit(request: &Request, columns: &Columns, layouts: &Layouts, indices: &[u64], batch: &Batch) -> Result<Work> {
+pub(super) fn fit(
+    request: &Request,
+    columns: &Columns,
+    layouts: &Layouts,
+    indices: &[u64],
+    batch: &Batch,
+) -> Result<Work> {
     let mut stages = Stages::default();
     let held_out = holdout(request, batch);
     let mut searches = Vec::with_capacity(request.fits.len());

@@ -256,7 +256,7 @@ impl Feeder {
                 return;
             }
             let work = || {
-                let content = if at.request.rerun.resume { fingerprint::of_batch(&batch.curves) } else { 0 };
+                let content = if at.request.rerun.ledger.is_some() { fingerprint::of_batch(&batch.curves) } else { 0 };
                 Ok((content, if known { at.known(first, &batch)? } else { Some(at.work(first, &batch)?) }))
             };
             let message = match catch_unwind(AssertUnwindSafe(work)) {

@@ -45,7 +45,7 @@ impl Fits {
 
 impl Writers {
     pub fn create(request: &Request, columns: &Columns, keys: &KeySchema) -> Result<Writers> {
-        let care = Care { alone: true, durable: request.rerun.resume };
+        let care = Care { alone: true, durable: request.rerun.ledger.is_some() };
         let create = |path: &str, columns: &[_]| Writer::create_with(path, keys, columns, care);
         let columns_of_fits = columns.announced();
         let fits = match &request.parts {

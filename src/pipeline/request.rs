@@ -13,6 +13,7 @@ use crate::law::Law;
 use crate::law::catalogue::CATALOGUE;
 use crate::statistics::selection::Contestant;
 use crate::table::{Memory, Parting, Selection, Source};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -46,8 +47,13 @@ pub struct Request {
 /// How a run stands to those before it.
 #[derive(Debug, Clone, Default)]
 pub struct Rerun {
-    /// Keep a [`Ledger`] of finished work beside the output, and go on behind the one that an earlier run left there.
-    pub resume: bool,
+    /// Keep a [`Ledger`](super::Ledger) of finished work in this file, and go on behind what an earlier run left there.
+    pub ledger: Option<PathBuf>,
+    /// Where the ledger, or the fits of [`Rerun::since`], are of another input, job or version: begin anew, and say so in a
+    /// note, where else the run is refused.
+    pub or_begin_anew: bool,
+    /// Why it begins anew, as far as that is known already.
+    pub anew: Vec<String>,
     /// The fits of an earlier run: curves whose rows are what they were are carried over, the others are fitted.
     pub since: Option<Source>,
     /// Test the new points of curves that had a fit then against that fit.
