@@ -51,6 +51,10 @@ impl Upload {
 
     fn begin(&mut self) -> std::result::Result<(), object_store::Error> {
         let (store, key) = (&self.location.store, &self.location.key);
+        if self.location.scheme == ObjectStoreScheme::MicrosoftAzure {
+            // There beginning asks nothing: a block does, which never belongs to an object and goes by itself.
+            again(|| wait(async { store.put_multipart(key).await?.put_part(PutPayload::from_static(b"?")).await }))?;
+        }
         self.parts = Some(again(|| wait(store.put_multipart(key)))?);
         Ok(())
     }
