@@ -41,8 +41,8 @@ use crate::law::catalogue::CATALOGUE;
 use crate::statistics::bootstrap::{Replicates, resample};
 use crate::statistics::selection::{Contestant, Criterion, Score, criterion_scores, divide, holdout_scores, rank};
 use crate::table::{
-    self, Batch, Block, Care, Counts, KeySchema, Keys, Layout, Memory, Parting, PartsWriter, Past, ReadOptions, Reader,
-    Selection, Source, Spool, Writer,
+    self, Batch, Block, Care, Counts, DEVICE_BATCH, HOST_BATCH, KeySchema, Keys, Layout, Memory, Parting, PartsWriter,
+    Past, ReadOptions, Reader, Selection, Source, Spool, Writer,
 };
 use crate::verify::{self, Sample, Verification};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -102,6 +102,10 @@ impl Request {
         let Some(resampling) = &self.extras.resampling else { return usize::MAX };
         let parameters: usize = self.fits.iter().map(|fit| fit.plan.model.len()).sum();
         (DRAWS / (parameters * resampling.bootstrap.replicates as usize)).max(1)
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.fits.iter().all(|fit| fit.device.name == "cpu")
     }
 
     /// Where the parameters of every replicate are written, where that is asked for.
@@ -331,6 +335,7 @@ impl Run {
             false => None,
         };
         let options = ReadOptions {
+            batch_rows: if request.on_cpu() { HOST_BATCH } else { DEVICE_BATCH },
             threads: request.threads,
             interrupted: request.interrupted.clone(),
             memory: request.memory.clone(),
@@ -505,8 +510,7 @@ impl Line {
     /// The first `known` batches are in the ledger.
     fn start(reader: Reader, at: At, known: u64) -> Result<Line> {
         let request = at.request.clone();
-        let on_cpu = request.fits.iter().all(|fit| fit.device.name == "cpu");
-        let threads = request.threads.max(1) + if on_cpu { 0 } else { WAITING_THREADS };
+        let threads = request.threads.max(1) + if request.on_cpu() { 0 } else { WAITING_THREADS };
         let no_thread = |error: &dyn std::fmt::Display| {
             Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
         };
