@@ -6,11 +6,11 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
-use super::lanes::{add_dots, at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::lanes::{POINTS_OF_A_GROUP, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
 use crate::evaluate::elementary::{exp_roughly, fused};
-use crate::evaluate::tape::{BLOCK, LANES, Lane, REPEATED, repeat};
+use crate::evaluate::tape::{LANES, Lane};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 
 /// Passes over the points to polish a basin; the judge's full Newton steps do the rest.
@@ -18,6 +18,8 @@ const PASSES: usize = 3;
 /// Longest period, in cells, of a grid whose exponentials are squared, and most squarings from one to the next.
 pub const LONGEST_PERIOD: usize = 4;
 pub const MOST_OCTAVES: usize = 3;
+/// Values of the points that are taken together: what is computed of them stays in registers.
+const GROUP: usize = POINTS_OF_A_GROUP * LANES;
 /// A relative step this small ends the polishing.
 const POLISHED: f64 = 1e-7;
 
@@ -79,13 +81,8 @@ pub struct Aimed<'a> {
 /// Memory of the search, and its results.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// e = exp(z u) and u e of one block, times the root of the weight.
-    decay: Vec<f64>,
-    slope: Vec<f64>,
-    /// exp(z u) of one block, of the last cells.
-    powers: Vec<f64>,
-    /// Sums over one block.
-    sums: Vec<Lane>,
+    /// Whether a cell's exponential is a power of that of the cell one period before.
+    squared: Vec<bool>,
     /// Σ t², the constants projected out.
     total: Lane,
     /// Of the constants, scaled to unit columns: factor of the Gram matrix, scales, the solved target.
@@ -204,41 +201,34 @@ impl Workspace {
             sums.clear();
             sums.resize(length, [0.0; LANES]);
         }
-        self.decay.resize(BLOCK, 0.0);
-        self.slope.resize(BLOCK, 0.0);
         let (period, octaves) = octaves(&self.z);
-        self.powers.resize(BLOCK * period, 0.0);
-        self.sums.resize(2 + count, [0.0; LANES]);
-        for first in (0..aimed.u.len()).step_by(BLOCK) {
-            let block = first..aimed.u.len().min(first + BLOCK);
-            let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
+        self.squared.clear();
+        for cell in 0..cells {
+            self.squared.push(cell >= period && is_multiple(&self.z[cell], &self.z[cell - period], octaves));
+        }
+        let mut powers = [[0.0; GROUP]; LONGEST_PERIOD];
+        for (group, ((u, root), target)) in
+            groups(aimed.u).iter().zip(groups(aimed.root)).zip(groups(aimed.target)).enumerate()
+        {
             for cell in 0..cells {
-                let power = &mut self.powers[cell % period * BLOCK..][..u.len()];
-                if cell >= period && is_multiple(&self.z[cell], &self.z[cell - period], octaves) {
+                let power = &mut powers[cell % period];
+                if self.squared[cell] {
                     for _ in 0..octaves {
                         for power in &mut *power {
                             *power *= *power;
                         }
                     }
                 } else {
-                    exponential::<SET>(decay.rate, &self.z[cell], u, power);
+                    *power = exponential::<SET>(decay.rate, &self.z[cell], u);
                 }
-                let e = &mut self.decay[..u.len()];
-                for ((e, &power), &root) in e.iter_mut().zip(&*power).zip(root) {
-                    *e = power * root;
+                let mut e = [0.0; GROUP];
+                for k in 0..GROUP {
+                    e[k] = power[k] * root[k];
                 }
-                let e = &*e;
-                self.sums.fill([0.0; LANES]);
-                let column = |k: usize| match k {
-                    0 => e,
-                    1 => target,
-                    _ => &aimed.constants[k - 2][block.clone()],
-                };
-                add_dots::<SET>(e, column, &mut self.sums);
-                add(&mut self.squares[cell], self.sums[0]);
-                add(&mut self.products[cell], self.sums[1]);
-                for (l, &sum) in self.sums[2..].iter().enumerate() {
-                    add(&mut self.constants[cell * count + l], sum);
+                add_product::<SET>(&mut self.squares[cell], &e, &e);
+                add_product::<SET>(&mut self.products[cell], &e, target);
+                for l in 0..count {
+                    add_product::<SET>(&mut self.constants[cell * count + l], &e, &groups(&aimed.constants[l])[group]);
                 }
             }
         }
@@ -415,35 +405,31 @@ impl Workspace {
     #[inline(always)]
     fn pass<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, z: &Lane) -> Pass {
         let zero = [0.0; LANES];
-        // Σ e times, then Σ d times: e (then d), d (then t), t, the constants.
-        let count = aimed.constants.len();
-        self.sums.clear();
-        self.sums.resize(5 + 2 * count, zero);
-        for first in (0..aimed.u.len()).step_by(BLOCK) {
-            let block = first..aimed.u.len().min(first + BLOCK);
-            let (u, root, target) = (&aimed.u[block.clone()], &aimed.root[block.clone()], &aimed.target[block.clone()]);
-            let (e, d) = (&mut self.decay[..u.len()], &mut self.slope[..u.len()]);
-            exponential::<SET>(decay.rate, z, u, e);
-            for (((e, d), &u), &root) in e.iter_mut().zip(&mut *d).zip(u).zip(root) {
-                *e *= root;
-                *d = decay.rate * u * *e;
+        let (mut ee, mut ed, mut et, mut dd, mut dt) = (zero, zero, zero, zero, zero);
+        self.along.fill(zero);
+        self.across.fill(zero);
+        for (group, ((u, root), target)) in
+            groups(aimed.u).iter().zip(groups(aimed.root)).zip(groups(aimed.target)).enumerate()
+        {
+            let mut e = exponential::<SET>(decay.rate, z, u);
+            let mut d = [0.0; GROUP];
+            for k in 0..GROUP {
+                e[k] *= root[k];
+                d[k] = decay.rate * u[k] * e[k];
             }
-            let (e, d) = (&*e, &*d);
-            let column = |k: usize| match k {
-                0 => d,
-                1 => target,
-                _ => &aimed.constants[k - 2][block.clone()],
-            };
-            let (of_e, of_d) = self.sums.split_at_mut(3 + count);
-            add_dots::<SET>(e, |k| if k == 0 { e } else { column(k - 1) }, of_e);
-            add_dots::<SET>(d, column, of_d);
+            add_product::<SET>(&mut ee, &e, &e);
+            add_product::<SET>(&mut ed, &e, &d);
+            add_product::<SET>(&mut et, &e, target);
+            add_product::<SET>(&mut dd, &d, &d);
+            add_product::<SET>(&mut dt, &d, target);
+            for (l, constant) in aimed.constants.iter().enumerate() {
+                add_product::<SET>(&mut self.along[l], &e, &groups(constant)[group]);
+                add_product::<SET>(&mut self.across[l], &d, &groups(constant)[group]);
+            }
         }
-        let (of_e, of_d) = self.sums.split_at(3 + count);
-        let (mut ee, mut ed, mut et, mut dd, mut dt) = (of_e[0], of_e[1], of_e[2], of_d[0], of_d[1]);
-        for l in 0..count {
-            let (scale, along, across) = (self.scale[l], of_e[3 + l], of_d[2 + l]);
-            self.along[l] = each!(|i| along[i] * scale[i]);
-            self.across[l] = each!(|i| across[i] * scale[i]);
+        for ((scale, along), across) in self.scale.iter().zip(&mut self.along).zip(&mut self.across) {
+            *along = each!(|i| along[i] * scale[i]);
+            *across = each!(|i| across[i] * scale[i]);
         }
         solve_lower::<SET>(&self.factor, &mut self.along);
         solve_lower::<SET>(&self.factor, &mut self.across);
@@ -489,18 +475,31 @@ fn is_multiple(z: &Lane, other: &Lane, octaves: usize) -> bool {
     (0..LANES).all(|i| z[i] == factor * other[i])
 }
 
-/// `exp(rate z u)`, point by point.
+/// Whole groups of the points; [`Gathered`](super::lanes::Gathered) holds nothing else.
 #[inline(always)]
-fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64], e: &mut [f64]) {
-    let rates = repeat(&each!(|i| rate * z[i]));
-    for (e, u) in e.chunks_mut(REPEATED).zip(u.chunks(REPEATED)) {
-        for ((e, &u), &rate) in e.iter_mut().zip(u).zip(&rates) {
-            *e = exp_roughly::<SET>(rate * u);
-        }
-    }
+fn groups(values: &[f64]) -> &[[f64; GROUP]] {
+    values.as_chunks().0
 }
 
+/// `exp(rate z u)`, point by point.
 #[inline(always)]
-fn add(sum: &mut Lane, part: Lane) {
-    *sum = each!(|i| sum[i] + part[i]);
+fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64; GROUP]) -> [f64; GROUP] {
+    let mut e = [0.0; GROUP];
+    for part in e.as_chunks_mut::<LANES>().0 {
+        *part = each!(|i| rate * z[i]);
+    }
+    for k in 0..GROUP {
+        e[k] = exp_roughly::<SET>(e[k] * u[k]);
+    }
+    e
+}
+
+/// Adds Σ a b over the points of a group to every lane's sum.
+#[inline(always)]
+fn add_product<const SET: u8>(sum: &mut Lane, a: &[f64; GROUP], b: &[f64; GROUP]) {
+    let mut own = *sum;
+    for first in (0..GROUP).step_by(LANES) {
+        own = each!(|i| fused::<SET>(a[first + i], b[first + i], own[i]));
+    }
+    *sum = own;
 }

@@ -229,6 +229,9 @@ pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
     largest
 }
 
+/// A pack's points come in whole groups of so many, so that no sum depends on the longest curve of the pack.
+pub const POINTS_OF_A_GROUP: usize = 4;
+
 /// Up to eight curves of a problem, points interleaved: value `point * LANES + lane`.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -245,8 +248,7 @@ impl Gathered {
     /// Gathers `curves` (1 to 8, each with at least one point); missing lanes repeat the last curve.
     pub fn gather(&mut self, problem: &Problem, curves: &[usize]) {
         let longest = curves.iter().map(|&curve| problem.points(curve)).max().expect("a pack holds a curve");
-        // Whole groups of four, as `dot` adds them: a sum must not depend on the longest curve of the pack.
-        self.points = longest.next_multiple_of(4);
+        self.points = longest.next_multiple_of(POINTS_OF_A_GROUP);
         self.stride = self.points * LANES;
         self.inputs.resize(self.stride * problem.inputs.len(), 0.0);
         self.response.resize(self.stride, 0.0);
