@@ -136,6 +136,13 @@ pub fn read_with_labels(
     Ok(Reader { selection: selection.clone(), plan, options: options.clone(), conveyor, state, ready, counts, notes })
 }
 
+impl Reader {
+    /// Whether every key is that of one curve: not where each row of lists is one, whatever its key.
+    pub fn keys_are_unique(&self) -> bool {
+        !self.plan.wanted.lists()
+    }
+}
+
 /// All that the decoding threads need to know.
 #[derive(Debug)]
 struct Plan {
