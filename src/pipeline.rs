@@ -36,7 +36,7 @@ use outputs::Writers;
 use work::Work;
 
 use crate::error::{Error, Result};
-use crate::table::{self, Past, ReadOptions, Reader, Source, Spool};
+use crate::table::{self, DEVICE_BATCH, HOST_BATCH, Past, ReadOptions, Reader, Source, Spool};
 use crate::verify::{self, Sample, Verification};
 use rayon::ThreadPoolBuilder;
 use std::path::Path;
@@ -99,6 +99,7 @@ impl Run {
             None => None,
         };
         let options = ReadOptions {
+            batch_rows: if request.on_cpu() { HOST_BATCH } else { DEVICE_BATCH },
             threads: request.threads,
             interrupted: request.interrupted.clone(),
             memory: request.memory.clone(),

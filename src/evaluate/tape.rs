@@ -344,76 +344,80 @@ enum Operand<'a> {
     Block(&'a [f64]),
 }
 
+/// `map!(result, a, |x| value)`: one operation on every number. A macro, since a closure that is left out of line loses the
+/// vector instructions, and pays a call per number.
+macro_rules! map {
+    ($result:expr, $a:expr, |$x:ident| $value:expr) => {
+        match $a {
+            Operand::Block(a) => {
+                for (r, &$x) in $result.iter_mut().zip(a) {
+                    *r = $value;
+                }
+            }
+            Operand::Uniform(_) => unreachable!("what depends on parameters alone is computed by prepare"),
+        }
+    };
+}
+
+/// `combine!(result, a, b, |x, y| value)`: the same for operations on two.
+macro_rules! combine {
+    ($result:expr, $a:expr, $b:expr, |$x:ident, $y:ident| $value:expr) => {
+        match ($a, $b) {
+            (Operand::Block(a), Operand::Block(b)) => {
+                for ((r, &$x), &$y) in $result.iter_mut().zip(a).zip(b) {
+                    *r = $value;
+                }
+            }
+            (Operand::Block(a), Operand::Uniform(b)) => {
+                let b = repeat(b);
+                for (r, x) in $result.chunks_mut(REPEATED).zip(a.chunks(REPEATED)) {
+                    for ((r, &$x), &$y) in r.iter_mut().zip(x).zip(&b) {
+                        *r = $value;
+                    }
+                }
+            }
+            (Operand::Uniform(a), Operand::Block(b)) => {
+                let a = repeat(a);
+                for (r, y) in $result.chunks_mut(REPEATED).zip(b.chunks(REPEATED)) {
+                    for ((r, &$x), &$y) in r.iter_mut().zip(&a).zip(y) {
+                        *r = $value;
+                    }
+                }
+            }
+            (Operand::Uniform(_), Operand::Uniform(_)) => {
+                unreachable!("what depends on parameters alone is computed by prepare")
+            }
+        }
+    };
+}
+
 #[inline(always)]
-#[expect(clippy::redundant_closure, reason = "a path to a generic function is not always inlined, a closure here is")]
 fn apply<const SET: u8>(operator: Operator, result: &mut [f64], a: Operand, b: Operand) {
     match operator {
-        Operator::Square => map(result, a, |x| x * x),
+        Operator::Square => map!(result, a, |x| x * x),
         Operator::Binary(operator) => match operator {
-            Binary::Add => combine(result, a, b, |x, y| x + y),
-            Binary::Subtract => combine(result, a, b, |x, y| x - y),
-            Binary::Multiply => combine(result, a, b, |x, y| x * y),
-            Binary::Divide => combine(result, a, b, |x, y| x / y),
-            Binary::Minimum => combine(result, a, b, |x, y| if y < x { y } else { x }),
-            Binary::Maximum => combine(result, a, b, |x, y| if y > x { y } else { x }),
+            Binary::Add => combine!(result, a, b, |x, y| x + y),
+            Binary::Subtract => combine!(result, a, b, |x, y| x - y),
+            Binary::Multiply => combine!(result, a, b, |x, y| x * y),
+            Binary::Divide => combine!(result, a, b, |x, y| x / y),
+            Binary::Minimum => combine!(result, a, b, |x, y| if y < x { y } else { x }),
+            Binary::Maximum => combine!(result, a, b, |x, y| if y > x { y } else { x }),
         },
         Operator::Unary(operator) => match operator {
-            Unary::Negate => map(result, a, |x| -x),
-            Unary::Exp => map(result, a, |x| elementary::exp::<SET>(x)),
-            Unary::Log => map(result, a, |x| elementary::log::<SET>(x)),
-            Unary::Log1p => map(result, a, |x| elementary::log1p::<SET>(x)),
-            Unary::Sqrt => map(result, a, |x| x.sqrt()),
-            Unary::Abs => map(result, a, |x| x.abs()),
-            Unary::Softplus => map(result, a, |x| elementary::softplus::<SET>(x)),
-            Unary::Sigmoid => map(result, a, |x| elementary::sigmoid::<SET>(x)),
-            Unary::Step => map(result, a, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+            Unary::Negate => map!(result, a, |x| -x),
+            Unary::Exp => map!(result, a, |x| elementary::exp::<SET>(x)),
+            Unary::Log => map!(result, a, |x| elementary::log::<SET>(x)),
+            Unary::Log1p => map!(result, a, |x| elementary::log1p::<SET>(x)),
+            Unary::Sqrt => map!(result, a, |x| x.sqrt()),
+            Unary::Abs => map!(result, a, |x| x.abs()),
+            Unary::Softplus => map!(result, a, |x| elementary::softplus::<SET>(x)),
+            Unary::Sigmoid => map!(result, a, |x| elementary::sigmoid::<SET>(x)),
+            Unary::Step => map!(result, a, |x| if x > 0.0 { 1.0 } else { 0.0 }),
             // Rare in laws: the standard library's, one lane at a time.
             Unary::Expm1 | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Atan | Unary::Tanh => {
-                map(result, a, |x| operator.apply(x))
+                map!(result, a, |x| operator.apply(x))
             }
         },
-    }
-}
-
-#[inline(always)]
-fn map(result: &mut [f64], a: Operand, f: impl Fn(f64) -> f64) {
-    match a {
-        Operand::Block(a) => {
-            for (r, &x) in result.iter_mut().zip(a) {
-                *r = f(x);
-            }
-        }
-        Operand::Uniform(_) => unreachable!("what depends on parameters alone is computed by prepare"),
-    }
-}
-
-#[inline(always)]
-fn combine(result: &mut [f64], a: Operand, b: Operand, f: impl Fn(f64, f64) -> f64) {
-    match (a, b) {
-        (Operand::Block(a), Operand::Block(b)) => {
-            for ((r, &x), &y) in result.iter_mut().zip(a).zip(b) {
-                *r = f(x, y);
-            }
-        }
-        (Operand::Block(a), Operand::Uniform(b)) => {
-            let b = repeat(b);
-            for (r, x) in result.chunks_mut(REPEATED).zip(a.chunks(REPEATED)) {
-                for ((r, &x), &y) in r.iter_mut().zip(x).zip(&b) {
-                    *r = f(x, y);
-                }
-            }
-        }
-        (Operand::Uniform(a), Operand::Block(b)) => {
-            let a = repeat(a);
-            for (r, y) in result.chunks_mut(REPEATED).zip(b.chunks(REPEATED)) {
-                for ((r, &x), &y) in r.iter_mut().zip(&a).zip(y) {
-                    *r = f(x, y);
-                }
-            }
-        }
-        (Operand::Uniform(_), Operand::Uniform(_)) => {
-            unreachable!("what depends on parameters alone is computed by prepare")
-        }
     }
 }
 

@@ -95,8 +95,7 @@ impl Line {
     /// The first `known` batches are in the ledger.
     pub fn start(reader: Reader, at: At, known: u64) -> Result<Line> {
         let request = at.request.clone();
-        let on_cpu = request.fits.iter().all(|fit| fit.device.name == "cpu");
-        let threads = request.threads.max(1) + if on_cpu { 0 } else { WAITING_THREADS };
+        let threads = request.threads.max(1) + if request.on_cpu() { 0 } else { WAITING_THREADS };
         let no_thread = |error: &dyn std::fmt::Display| {
             Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
         };

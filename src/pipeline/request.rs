@@ -71,6 +71,11 @@ impl Request {
         (DRAWS / (parameters * resampling.bootstrap.replicates as usize)).max(1)
     }
 
+    /// Whether the CPU fits every law.
+    pub(super) fn on_cpu(&self) -> bool {
+        self.fits.iter().all(|fit| fit.device.name == "cpu")
+    }
+
     /// Where the parameters of every replicate are written, where that is asked for.
     pub(super) fn draws(&self) -> Option<&str> {
         self.extras.resampling.as_ref().and_then(|resampling| resampling.draws.as_deref())

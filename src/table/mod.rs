@@ -38,7 +38,7 @@ mod write;
 pub use keys::{KeySchema, Keys};
 pub use parts::{Parting, PartsWriter, check_parts};
 pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told, UNFIT};
-pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
+pub use read::{Counts, DEVICE_BATCH, Event, HOST_BATCH, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source, exists};
 pub use spill::Memory;
 pub use spool::Spool;
