@@ -9,7 +9,7 @@ mod folder;
 mod read;
 mod upload;
 
-pub(super) use folder::Folder;
+pub(super) use folder::{Folder, MARK, part_name};
 pub(super) use read::{Remote, exists, resolve};
 pub use upload::Upload;
 

@@ -387,6 +387,10 @@ fn parts_in_every_store_are_those_on_a_disk_and_take_the_place_of_the_old_ones()
         assert_eq!(list.lines().count(), 7);
         // What died while its parts appeared left one behind, and somebody left a note.
         server.put("w/parts/law=power/part-00007-00000000000000aa.parquet", b"half".to_vec());
+        let read =
+            ["fit", &out, "--law", "logarithmic", "--x", "points", "--y", "rmse", "--by", "run", "-q", "-o", "-"];
+        let ran = run_in(&environment, &read);
+        assert_eq!(ran.code, 0, "{scheme}: what is not listed was read: {}", ran.stderr);
         server.put("w/parts/readme.md", b"hello".to_vec());
         into("300");
         assert_eq!(parts(&server, "w/parts/").len(), 4);
