@@ -29,6 +29,10 @@ pub enum Error {
     /// An output that cannot be written.
     #[error("{}: {message}", .file.display())]
     Output { file: PathBuf, message: String },
+    /// What an earlier run left cannot be gone on from: its ledger or its fits are not there, or are of another input, of
+    /// other options or of another version.
+    #[error("{}: {message}; {repair}", .file.display())]
+    Earlier { file: PathBuf, message: String, repair: &'static str },
     /// No usable adapter, a lost device, a device out of memory.
     #[error("{0}")]
     Device(String),

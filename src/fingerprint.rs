@@ -52,16 +52,32 @@ impl Fingerprint {
     }
 }
 
+/// Curves that are taken in side by side: one waits for its product while the next is multiplied.
+const LANES: usize = 4;
+
 /// The fingerprint of every curve: its rows in order, all columns of a row before the next row.
 pub fn of_curves(curves: &CurveBatch) -> Vec<u64> {
-    let each = |range: &[usize]| {
-        let mut fingerprint = Fingerprint::default();
-        for row in range[0]..range[1] {
-            add_row(&mut fingerprint, curves, row);
+    let columns: Vec<&[f64]> = curves.columns.iter().map(Vec::as_slice).collect();
+    let mut found = Vec::with_capacity(curves.len());
+    for first in (0..curves.len()).step_by(LANES) {
+        let lanes = LANES.min(curves.len() - first);
+        let mut prints = [Fingerprint::default(); LANES];
+        let rows = |lane: usize| curves.offsets[first + lane]..curves.offsets[first + lane + 1];
+        let common = if lanes == LANES { (0..LANES).map(|lane| rows(lane).len()).min().unwrap_or(0) } else { 0 };
+        let starts: [usize; LANES] = std::array::from_fn(|lane| curves.offsets[(first + lane).min(curves.len())]);
+        for row in 0..common {
+            for column in &columns {
+                for lane in 0..LANES {
+                    prints[lane].add(column[starts[lane] + row].to_bits());
+                }
+            }
         }
-        fingerprint.value()
-    };
-    curves.offsets.windows(2).map(each).collect()
+        for (lane, print) in prints[..lanes].iter_mut().enumerate() {
+            rows(lane).skip(common).for_each(|row| add_row(print, curves, row));
+        }
+        found.extend(prints[..lanes].iter().map(|print| print.value()));
+    }
+    found
 }
 
 /// Of a whole batch: where its curves end, and their rows.
@@ -118,6 +134,28 @@ mod tests {
         assert!(seen.insert(of(&shorter)));
         let bytes: HashSet<u64> = (0..40).map(|length| Fingerprint::of_bytes(&vec![0; length])).collect();
         assert_eq!(bytes.len(), 40);
+    }
+
+    #[test]
+    fn a_curve_has_its_fingerprint_whatever_stands_beside_it() {
+        let lengths = [0, 5, 1, 7, 3, 3, 0, 2, 9, 4, 1];
+        let offsets: Vec<usize> = std::iter::once(0)
+            .chain(lengths.iter().scan(0, |end, length| {
+                *end += length;
+                Some(*end)
+            }))
+            .collect();
+        let rows = offsets[lengths.len()];
+        let columns: Vec<Vec<f64>> =
+            (0..3).map(|column| (0..rows).map(|row| ((row * 7 + column) as f64).sqrt()).collect()).collect();
+        let curves = CurveBatch { offsets: offsets.clone(), columns: columns.clone() };
+        let expected = |curve: usize| {
+            let mut fingerprint = Fingerprint::default();
+            (offsets[curve]..offsets[curve + 1])
+                .for_each(|row| columns.iter().for_each(|column| fingerprint.add(column[row].to_bits())));
+            fingerprint.value()
+        };
+        assert_eq!(of_curves(&curves), (0..lengths.len()).map(expected).collect::<Vec<_>>());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use sweepfit::fit::spell::Spelling;
 use sweepfit::fit::{self, Loss, Objective};
 use sweepfit::formula::parse::parse_filter;
 use sweepfit::law::{Law, Mapping, catalogue};
-use sweepfit::pipeline::{self, Extras, Ledger, Request, Rerun, Resampling, Watch};
+use sweepfit::pipeline::{self, Extras, Ledger, Report, Request, Rerun, Resampling, Watch};
 use sweepfit::statistics::bootstrap::{Bootstrap, Scheme};
 use sweepfit::statistics::selection::Criterion;
 use sweepfit::table::{self, Memory, Parting, Selection, Source};
@@ -158,8 +158,8 @@ pub struct Fit {
     /// The folder of that file, which has no name and goes with the process [default: the folder of OUT]
     #[arg(long, value_name = "DIR", requires = "memory", help_heading = "Every night")]
     spill: Option<PathBuf>,
-    /// The Parquet table of an earlier run of the same job, written with --fingerprint: curves whose rows are what they were
-    /// are carried over as they are, changed and new ones are fitted. May be OUT itself
+    /// The Parquet table of an earlier run of the same job, or its folder of parts, written with --fingerprint: curves whose
+    /// rows are what they were are carried over as they are, changed and new ones are fitted. May be OUT itself
     #[arg(long, value_name = "FITS", help_heading = "Every night")]
     since: Option<String>,
     /// Where a curve had a fit of this law in --since and has only grown since, test its new points against that fit. Adds
@@ -180,6 +180,13 @@ pub struct Fit {
     /// or of another version is refused
     #[arg(long, help_heading = "Every night")]
     resume: bool,
+    /// The file that --resume keeps finished work in [default: .OUT.ledger beside OUT]; needed where OUT lies in a store
+    #[arg(long, value_name = "FILE", requires = "resume", help_heading = "Every night")]
+    ledger: Option<PathBuf>,
+    /// Where the ledger of --resume or the fits of --since are of other inputs, options or another version, or the fits are
+    /// not there, say so and fit everything instead of refusing: for jobs that nobody watches
+    #[arg(long, help_heading = "Every night")]
+    or_begin_anew: bool,
 
     /// Exit with 1 if a curve is neither converged nor at_bound, or if --verify found a better fit
     #[arg(long, help_heading = "What comes out")]
@@ -275,24 +282,20 @@ impl Fit {
         for (path, option) in [(&self.summary, "--summary"), (&self.metrics, "--metrics")] {
             path.as_deref().map(|path| SideFile::create(path, option)).transpose()?;
         }
-        pipeline::Run::open(request)?;
-        Ok(said)
+        let anew = pipeline::Run::check(request)?;
+        Ok(said + &begun_anew(&anew))
     }
 
     fn fit(&self) -> Result<Outcome> {
-        let (request, said) = self.request()?;
         let summary = self.summary.as_deref().map(|path| SideFile::create(path, "--summary")).transpose()?;
-        let (rows, source) = (request.source.rows(), request.source.clone());
-        let run = pipeline::Run::open(request)?;
-        self.say(&said);
-        let watch = report::Watch::start(rows, self.quiet);
-        let ran = run.finish(&mut |progress| watch.show(progress));
-        watch.end();
-        if ran.is_err() && self.resume {
-            let ledger = Ledger::path_of(Path::new(&self.output));
-            self.say(&format!("note: finished work is kept in {}: the same command goes on there\n", ledger.display()));
-        }
-        let report = ran?;
+        let (report, source) = match self.attempt(Vec::new()) {
+            // Found only where the content of a batch is compared with what the ledger says of it.
+            Err(Error::Earlier { file, message, .. }) if self.or_begin_anew && self.ledger()? == Some(file.clone()) => {
+                Ledger::drop_at(&file)?;
+                self.attempt(vec![format!("{} {message}", file.display())])
+            }
+            attempted => attempted,
+        }?;
         if let Some(summary) = summary {
             summary.write(&format!("{:#}\n", report.to_json()))?;
         }
@@ -307,6 +310,25 @@ impl Fit {
         let bytes_written = bytes_written.map(|out| table::length_of(out)).sum();
         let fitted = Fitted { report, bytes_read: source.bytes_read(), bytes_written };
         Ok(Outcome::Fitted(code, Box::new(fitted)))
+    }
+
+    /// One run, and its input; `anew` says why it begins anew, where it does for a reason known before.
+    fn attempt(&self, anew: Vec<String>) -> Result<(Report, Source)> {
+        let (mut request, said) = self.request()?;
+        request.rerun.anew.extend(anew);
+        let (rows, source) = (request.source.rows(), request.source.clone());
+        let run = pipeline::Run::open(request)?;
+        self.say(&said);
+        self.say(&begun_anew(run.anew()));
+        let watch = report::Watch::start(rows, self.quiet);
+        let ran = run.finish(&mut |progress| watch.show(progress));
+        watch.end();
+        match (&ran, self.ledger()?) {
+            (Err(Error::Earlier { .. }), _) | (_, None) | (Ok(_), _) => {}
+            (Err(_), Some(ledger)) => self
+                .say(&format!("note: finished work is kept in {}: the same command goes on there\n", ledger.display())),
+        }
+        Ok((ran?, source))
     }
 
     /// What is asked, valid as far as it can be told without reading rows; and what to tell the user before the run.
@@ -332,6 +354,14 @@ impl Fit {
         let fits: Vec<pipeline::Fit> =
             fits.map(|((plan, spelling), device)| pipeline::Fit { plan, spelling, device }).collect();
         let watch = self.watch(&fits)?;
+        let mut anew = Vec::new();
+        let since = match self.since() {
+            Err(Error::Earlier { file, message, .. }) if self.or_begin_anew => {
+                anew.push(format!("{} {message}", file.display()));
+                None
+            }
+            since => since?,
+        };
         let request = Request {
             source,
             selection: Selection { keys: self.by.clone(), numbers, filter },
@@ -349,7 +379,7 @@ impl Fit {
             parts: self.parts(),
             verify: self.verify,
             memory: self.memory()?,
-            rerun: Rerun { resume: self.resume, since: self.since()?, watch },
+            rerun: Rerun { ledger: self.ledger()?, or_begin_anew: self.or_begin_anew, anew, since, watch },
             threads: self.threads.map_or_else(all_cores, usize::from),
             interrupted: interruption::flag(),
         };
@@ -426,6 +456,7 @@ impl Fit {
     fn memory(&self) -> Result<Option<Memory>> {
         let Some(bytes) = self.memory else { return Ok(None) };
         let beside = || match Path::new(&self.output).parent() {
+            _ if table::is_url(&self.output) => std::env::temp_dir(),
             Some(folder) if self.output != "-" && !folder.as_os_str().is_empty() => folder.to_path_buf(),
             _ => PathBuf::from("."),
         };
@@ -440,12 +471,34 @@ impl Fit {
     /// The fits of an earlier run.
     fn since(&self) -> Result<Option<Source>> {
         let Some(since) = &self.since else { return Ok(None) };
-        if !Path::new(since).is_file() {
-            let message =
-                "is no file; in the first night, write fits with --fingerprint instead of --since".to_string();
-            return Err(Error::Input { file: since.into(), message });
+        if !table::exists(since)? {
+            return Err(Error::Earlier {
+                file: since.into(),
+                message: "is not there".to_string(),
+                repair: "in the first night, write fits with --fingerprint instead of --since, or let such runs begin anew \
+                         with --or-begin-anew",
+            });
         }
         Source::open(std::slice::from_ref(since)).map(Some)
+    }
+
+    /// Where finished work is kept.
+    fn ledger(&self) -> Result<Option<PathBuf>> {
+        let device = || std::fs::metadata(&self.output).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        match &self.ledger {
+            _ if !self.resume => Ok(None),
+            Some(ledger) if ledger.to_str().is_some_and(table::is_url) => Err(Error::Usage(format!(
+                "--ledger {}: a ledger is appended to after every batch, which stores cannot do; name a file here",
+                ledger.display()
+            ))),
+            Some(ledger) => Ok(Some(ledger.clone())),
+            None if self.output == "-" || table::is_url(&self.output) || device() => Err(Error::Usage(format!(
+                "--resume keeps a ledger beside the output, and {} is no file here: name one with --ledger, or another \
+                 output with -o",
+                self.output
+            ))),
+            None => Ok(Some(Ledger::path_of(Path::new(&self.output)))),
+        }
     }
 
     /// The bootstrap asked for.
@@ -540,6 +593,11 @@ impl Fit {
         }
         format!("note: --x is ignored by {}: a formula names its columns itself\n", formulas.join(", "))
     }
+}
+
+/// Says why nothing is gone on from.
+fn begun_anew(reasons: &[String]) -> String {
+    reasons.iter().map(|reason| format!("note: beginning anew: {reason}\n")).collect()
 }
 
 /// An output in the place of an input would take the sweep away.

@@ -1,14 +1,18 @@
-//! SIGINT and SIGTERM: a run is told to stop, cleans up after itself, and the process exits with 2.
+//! SIGINT and SIGTERM: a run is told to stop, cleans up after itself, and the process exits with 2, within a second.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Whether somebody looks at the flag and has to clean up.
 static LOOKED_AT: AtomicBool = AtomicBool::new(false);
 
 /// Folders that go with the process where nobody looks at the flag.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// How long a run may take to clean up: what it is in the middle of, a disk may hold up.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let flag = Arc::new(AtomicBool::new(false));
@@ -17,7 +21,12 @@ static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     // Where no handler can be set, the signals end the process as they always did.
     let _ = ctrlc::set_handler(move || {
         set.store(true, Ordering::SeqCst);
-        if !LOOKED_AT.load(Ordering::SeqCst) {
+        if LOOKED_AT.load(Ordering::SeqCst) {
+            std::thread::sleep(PATIENCE);
+            // Still here. Ledger and outputs bear any death, and the next run replaces the hidden files that this one leaves.
+            super::log::error(&sweepfit::Error::Interrupted);
+            std::process::exit(2);
+        } else {
             for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 // The message that follows is all that can be said; some folders are gone already.
                 let _ = std::fs::remove_dir_all(folder);

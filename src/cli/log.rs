@@ -100,6 +100,10 @@ fn fields(error: &Error) -> Map<String, Value> {
             field("file", file.display().to_string());
             "output"
         }
+        Error::Earlier { file, .. } => {
+            field("file", file.display().to_string());
+            "earlier"
+        }
         Error::Device(_) => "device",
         Error::Interrupted => "interrupted",
     };

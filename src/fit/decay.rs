@@ -6,7 +6,7 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
-use super::lanes::{POINTS_OF_A_GROUP, at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::lanes::{GROUP, add_product, at, dot, each, factorise, groups, solve_lower, solve_upper, triangle};
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
 use crate::evaluate::elementary::{exp_roughly, fused};
@@ -18,8 +18,6 @@ const PASSES: usize = 3;
 /// Longest period, in cells, of a grid whose exponentials are squared, and most squarings from one to the next.
 pub const LONGEST_PERIOD: usize = 4;
 pub const MOST_OCTAVES: usize = 3;
-/// Values of the points that are taken together: what is computed of them stays in registers.
-const GROUP: usize = POINTS_OF_A_GROUP * LANES;
 /// A relative step this small ends the polishing.
 const POLISHED: f64 = 1e-7;
 
@@ -475,12 +473,6 @@ fn is_multiple(z: &Lane, other: &Lane, octaves: usize) -> bool {
     (0..LANES).all(|i| z[i] == factor * other[i])
 }
 
-/// Whole groups of the points; [`Gathered`](super::lanes::Gathered) holds nothing else.
-#[inline(always)]
-fn groups(values: &[f64]) -> &[[f64; GROUP]] {
-    values.as_chunks().0
-}
-
 /// `exp(rate z u)`, point by point.
 #[inline(always)]
 fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64; GROUP]) -> [f64; GROUP] {
@@ -492,14 +484,4 @@ fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64; GROUP]) -> [f64; GR
         e[k] = exp_roughly::<SET>(e[k] * u[k]);
     }
     e
-}
-
-/// Adds Σ a b over the points of a group to every lane's sum.
-#[inline(always)]
-fn add_product<const SET: u8>(sum: &mut Lane, a: &[f64; GROUP], b: &[f64; GROUP]) {
-    let mut own = *sum;
-    for first in (0..GROUP).step_by(LANES) {
-        own = each!(|i| fused::<SET>(a[first + i], b[first + i], own[i]));
-    }
-    *sum = own;
 }

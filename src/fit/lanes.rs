@@ -4,6 +4,7 @@
 
 use super::problem::Problem;
 use crate::evaluate::elementary;
+use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane};
 
 /// `each!(|i| value)`: a value for every lane. A macro, because a closure that the compiler leaves out of line would lose
@@ -58,42 +59,38 @@ pub fn dot<const SET: u8>(a: &[f64], b: &[f64]) -> Lane {
     each!(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
 }
 
-/// Adds Σ a b to `sums[k]`, b being `column(k)`; four columns at a time share what is loaded of a.
+/// A pack's points come in whole groups of so many, so that no sum depends on the longest curve of the pack.
+pub const POINTS_OF_A_GROUP: usize = 4;
+/// The values of the points that are taken together: what is computed of them stays in registers.
+pub const GROUP: usize = POINTS_OF_A_GROUP * LANES;
+
+/// Whole groups of the points; [`Gathered`] holds nothing else.
 #[inline(always)]
-pub fn add_dots<'a, const SET: u8>(a: &[f64], column: impl Fn(usize) -> &'a [f64], sums: &mut [Lane]) {
-    let count = sums.len();
-    for first in (0..count).step_by(4) {
-        let sums = &mut sums[first..];
-        match count - first {
-            1 => add_group::<SET, 1>(a, [column(first)], sums),
-            2 => add_group::<SET, 2>(a, [column(first), column(first + 1)], sums),
-            3 => add_group::<SET, 3>(a, [column(first), column(first + 1), column(first + 2)], sums),
-            _ => {
-                let columns = [column(first), column(first + 1), column(first + 2), column(first + 3)];
-                add_group::<SET, 4>(a, columns, sums);
-            }
-        }
-    }
+pub fn groups(values: &[f64]) -> &[[f64; GROUP]] {
+    values.as_chunks().0
 }
 
-/// Adds Σ a b to `sums` for each of `columns` as b, in two partial sums each.
+/// Adds Σ a b over the points of a group to every lane's sum.
 #[inline(always)]
-fn add_group<const SET: u8, const N: usize>(a: &[f64], columns: [&[f64]; N], sums: &mut [Lane]) {
-    let mut parts = [[[0.0; LANES]; 2]; N];
-    let a = a.as_chunks::<{ 2 * LANES }>().0;
-    let columns = columns.map(|column| &column.as_chunks::<{ 2 * LANES }>().0[..a.len()]);
-    for (pair, a) in a.iter().enumerate() {
-        for (parts, column) in parts.iter_mut().zip(&columns) {
-            let b = &column[pair];
-            for (half, part) in parts.iter_mut().enumerate() {
-                for (i, sum) in part.iter_mut().enumerate() {
-                    let index = half * LANES + i;
-                    *sum = elementary::fused::<SET>(a[index], b[index], *sum);
-                }
+pub fn add_product<const SET: u8>(sum: &mut Lane, a: &[f64; GROUP], b: &[f64; GROUP]) {
+    let mut own = *sum;
+    for first in (0..GROUP).step_by(LANES) {
+        own = each!(|i| elementary::fused::<SET>(a[first + i], b[first + i], own[i]));
+    }
+    *sum = own;
+}
+
+/// Adds Σ a b to `sums[k]`, b being `column(k)`, in two partial sums so that additions do not wait for one another.
+#[inline(always)]
+pub fn add_dots<'a, const SET: u8>(a: &[f64], column: impl Fn(usize) -> &'a [f64], sums: &mut [Lane]) {
+    for (k, sum) in sums.iter_mut().enumerate() {
+        let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+        for (a, b) in groups(a).iter().zip(groups(column(k))) {
+            for first in (0..GROUP).step_by(2 * LANES) {
+                even = each!(|i| elementary::fused::<SET>(a[first + i], b[first + i], even[i]));
+                odd = each!(|i| elementary::fused::<SET>(a[first + LANES + i], b[first + LANES + i], odd[i]));
             }
         }
-    }
-    for (sum, [even, odd]) in sums.iter_mut().zip(&parts) {
         *sum = each!(|i| sum[i] + (even[i] + odd[i]));
     }
 }
@@ -229,9 +226,6 @@ pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
     largest
 }
 
-/// A pack's points come in whole groups of so many, so that no sum depends on the longest curve of the pack.
-pub const POINTS_OF_A_GROUP: usize = 4;
-
 /// Up to eight curves of a problem, points interleaved: value `point * LANES + lane`.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -255,10 +249,10 @@ impl Gathered {
         self.weight.resize(self.stride, 0.0);
         let rows: [_; LANES] = std::array::from_fn(|lane| problem.rows(curves[lane.min(curves.len() - 1)]));
         for (k, input) in problem.inputs.iter().enumerate() {
-            interleave(&mut self.inputs[k * self.stride..][..self.stride], of_lanes(input, &rows), None);
+            interleave(&mut self.inputs[k * self.stride..][..self.stride], &of_lanes(input, &rows), None);
         }
-        interleave(&mut self.response[..self.stride], of_lanes(&problem.response, &rows), None);
-        interleave(&mut self.weight[..self.stride], of_lanes(&problem.weight, &rows), Some(0.0));
+        interleave(&mut self.response[..self.stride], &of_lanes(&problem.response, &rows), None);
+        interleave(&mut self.weight[..self.stride], &of_lanes(&problem.weight, &rows), Some(0.0));
     }
 }
 
@@ -267,20 +261,29 @@ fn of_lanes<'a>(column: &'a [f64], rows: &[std::ops::Range<usize>; LANES]) -> [&
     std::array::from_fn(|lane| &column[rows[lane].clone()])
 }
 
-/// Writes every curve into its lane and fills what is left of it with `padding`, else with the curve's first value.
-fn interleave(target: &mut [f64], curves: [&[f64]; LANES], padding: Option<f64>) {
+kernel!(
+    /// Writes every curve into its lane and fills what is left of it with `padding`, else with the curve's first value.
+    fn interleave, fn interleave_kernel(target: &mut [f64], curves: &[&[f64]; LANES], padding: Option<f64>) = interleave_generic;
+);
+
+#[inline(always)]
+fn interleave_generic<const SET: u8>(target: &mut [f64], curves: &[&[f64]; LANES], padding: Option<f64>) {
     let shortest = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
-    let heads = curves.map(|curve| &curve[..shortest]);
-    let (head, tail) = target.as_chunks_mut::<LANES>().0.split_at_mut(shortest);
-    for (point, place) in head.iter_mut().enumerate() {
-        for lane in 0..LANES {
-            place[lane] = heads[lane][point];
+    let target = target.as_chunks_mut::<LANES>().0;
+    // Square blocks, which are transposed in registers.
+    let blocks = curves.map(|curve| curve[..shortest].as_chunks::<LANES>().0);
+    let whole = shortest / LANES;
+    for (block, place) in target.as_chunks_mut::<LANES>().0[..whole].iter_mut().enumerate() {
+        let rows: [&Lane; LANES] = std::array::from_fn(|lane| &blocks[lane][block]);
+        for point in 0..LANES {
+            place[point] = each!(|lane| rows[lane][point]);
         }
     }
     for (lane, curve) in curves.iter().enumerate() {
         let rest = padding.unwrap_or(curve[0]);
-        for (point, place) in tail.iter_mut().enumerate() {
-            place[lane] = curve.get(shortest + point).copied().unwrap_or(rest);
+        let first = whole * LANES;
+        for (point, place) in target[first..].iter_mut().enumerate() {
+            place[lane] = curve.get(first + point).copied().unwrap_or(rest);
         }
     }
 }
@@ -297,9 +300,9 @@ mod tests {
         let curves: [&[f64]; LANES] = std::array::from_fn(|lane| if lane == 2 { &long[..2] } else { &long[..] });
         let lane =
             |target: &[f64], lane: usize| -> Vec<f64> { target[lane..].iter().step_by(LANES).copied().collect() };
-        interleave(&mut target, curves, Some(0.0));
+        interleave(&mut target, &curves, Some(0.0));
         assert_eq!((lane(&target, 2), lane(&target, 3)), (vec![1.0, 2.0, 0.0, 0.0, 0.0], long.to_vec()));
-        interleave(&mut target, [&long[1..3]; LANES], None);
+        interleave(&mut target, &[&long[1..3]; LANES], None);
         assert_eq!(lane(&target, 7), [2.0, 3.0, 2.0, 2.0, 2.0]);
     }
 

@@ -107,6 +107,11 @@ impl Status {
         }
     }
 
+    /// The status that a word in the output's `status` column stands for.
+    pub fn of_name(name: &str) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| status.name() == name)
+    }
+
     /// Whether parameters are reported under this status.
     pub fn has_parameters(self) -> bool {
         matches!(self, Status::Converged | Status::IterationLimit | Status::AtBound)

@@ -13,7 +13,7 @@ use super::problem::{Grid, Problem};
 use super::{Proposals, Space};
 use crate::evaluate::elementary;
 use crate::evaluate::instruction_set::kernel;
-use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch};
+use crate::evaluate::tape::{LANES, Lane, POINTS, REPEATED, Scratch, repeat};
 
 /// Most basins kept per curve.
 pub const MOST_BASINS: usize = 8;
@@ -267,9 +267,10 @@ fn centre<const SET: u8>(problem: &Problem, workspace: &mut Workspace) {
 fn take_off<const SET: u8>(values: &mut [f64], unit: &[f64]) -> Lane {
     let (product, square, whole) = (dot::<SET>(values, unit), dot::<SET>(unit, unit), dot::<SET>(values, values));
     let share = each!(|k| if square[k] > 0.0 { product[k] / square[k] } else { 0.0 });
-    for (values, unit) in values.chunks_exact_mut(LANES).zip(unit.chunks_exact(LANES)) {
-        for k in 0..LANES {
-            values[k] -= share[k] * unit[k];
+    let shares = repeat(&share);
+    for (values, unit) in values.chunks_mut(REPEATED).zip(unit.chunks(REPEATED)) {
+        for ((value, &unit), &share) in values.iter_mut().zip(unit).zip(&shares) {
+            *value -= share * unit;
         }
     }
     let left = dot::<SET>(values, values);

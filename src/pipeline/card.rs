@@ -5,9 +5,10 @@
 
 use super::changes::Changes;
 use super::columns::{Columns, Extras, Intervals, Resampling};
+use super::line::End;
 use super::watch::{Tests, Watched};
 use super::work::Work;
-use super::{End, Fit, Request};
+use super::{Fit, Request};
 use crate::bytes::{Decoder, Encoder};
 use crate::fingerprint::Fingerprint;
 use crate::fit::judge::Verdicts;
@@ -84,18 +85,10 @@ pub struct Tally {
 impl Tally {
     /// Counts one batch.
     pub(super) fn of(packed: &Packed, verdicts: &Verdicts, keys: &Keys) -> Tally {
-        let mut tally = Tally {
-            missing_rows: packed.missing_rows as u64,
-            dropped_rows: packed.dropped_rows as u64,
-            first_bad: packed.first_bad.as_ref().map(|(curve, reason)| (keys.describe(*curve), reason.clone())),
-            ..Tally::default()
-        };
+        let mut tally = Tally::default();
+        tally.left_out(packed, |curve| keys.describe(curve));
         for (curve, status) in verdicts.status.iter().enumerate() {
-            let at = position(*status);
-            if tally.statuses[at] == 0 {
-                tally.first[at] = Some(keys.describe(curve));
-            }
-            tally.statuses[at] += 1;
+            tally.enter(*status, || keys.describe(curve));
             let p = verdicts.standard_errors.len() / verdicts.status.len();
             let unknown = |j: usize| {
                 let pinned = verdicts.pinned[curve] >> j & 1 == 1;
@@ -103,24 +96,31 @@ impl Tally {
             };
             if status.has_parameters() && (0..p).any(unknown) {
                 let estimated = p as u32 - verdicts.pinned[curve].count_ones();
-                let counter = match verdicts.points[curve] <= estimated {
-                    true => &mut tally.without_freedom,
-                    false => &mut tally.without_curvature,
-                };
-                *counter += 1;
+                tally.without_error(verdicts.points[curve] <= estimated);
             }
         }
         tally
     }
 
-    /// Counts a fit that is carried over.
-    pub(super) fn carried(&mut self, status: &str, best: Option<bool>, key: impl FnOnce() -> String) {
-        if let Some(at) = Status::ALL.iter().position(|known| known.name() == status) {
-            self.statuses[at] += 1;
-            self.first[at].get_or_insert_with(key);
-        }
-        if let Some(best) = best {
-            self.best = Some(self.best.unwrap_or(0) + u64::from(best));
+    /// Counts a curve.
+    pub(super) fn enter(&mut self, status: Status, key: impl FnOnce() -> String) {
+        let at = position(status);
+        self.statuses[at] += 1;
+        self.first[at].get_or_insert_with(key);
+    }
+
+    /// Counts a fit whose standard errors are null, for want of freedom or of an inverse.
+    pub(super) fn without_error(&mut self, no_freedom: bool) {
+        let counter = if no_freedom { &mut self.without_freedom } else { &mut self.without_curvature };
+        *counter += 1;
+    }
+
+    /// Counts the rows that packing left out; `key` names a curve of what was packed.
+    pub(super) fn left_out(&mut self, packed: &Packed, key: impl Fn(usize) -> String) {
+        self.missing_rows += packed.missing_rows as u64;
+        self.dropped_rows += packed.dropped_rows as u64;
+        if self.first_bad.is_none() {
+            self.first_bad = packed.first_bad.as_ref().map(|(curve, reason)| (key(*curve), reason.clone()));
         }
     }
 
@@ -272,6 +272,8 @@ pub struct Report {
     /// What became of the curves since an earlier run, where one is given, and the keys of those that did not come again.
     pub changes: Option<Changes>,
     pub vanished: Vec<String>,
+    /// Why nothing was gone on from, where something might have been.
+    pub anew: Vec<String>,
     /// How well the earlier fits predicted new points, where that was asked for.
     pub watched: Option<Watched>,
     /// Where a device was lost under `auto`: why, and which curves, counted from 0, were searched by the CPU in its place.
@@ -332,6 +334,7 @@ impl Report {
             taken_over: 0,
             changes: None,
             vanished: Vec::new(),
+            anew: Vec::new(),
             watched: None,
             lost: None,
             tested: Tests::default(),
@@ -466,6 +469,9 @@ impl Report {
         if let Some(Changes { same, changed, new }) = self.changes {
             let since = json!({ "carried_over": same, "changed": changed, "new": new, "vanished": self.vanished });
             summary.insert("since".into(), since);
+        }
+        if !self.anew.is_empty() {
+            summary.insert("began_anew".into(), json!(self.anew));
         }
         if self.lost.is_some() {
             summary.insert("device_lost".into(), self.device_lost());

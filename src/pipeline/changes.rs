@@ -5,11 +5,11 @@
 use super::card::Tally;
 use super::columns::Columns;
 use super::work::{Layouts, Work};
-use super::{Request, fit, watch};
+use super::{Request, batch, carried, watch};
 use crate::bytes::{Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::fingerprint;
-use crate::table::{Batch, Found, Past, Source};
+use crate::table::{Batch, Found, Past, Source, UNFIT};
 use crate::verify::Sample;
 
 /// How many curves of a run are what they were.
@@ -78,18 +78,12 @@ pub(super) fn fit_changed(
         Work { fits, draws: None, tallies, sample, stages, changes: None, tested: Vec::new(), untested: 0, lost: None }
     } else {
         let part = Batch { keys: batch.keys.take(&changed), curves: batch.curves.take(&changed) };
-        let mut work = fit(request, columns, layouts, &indices, &part)?;
+        let mut work = batch::fit(request, columns, layouts, &indices, &part)?;
         work.fits = past.join(&found, Some(&work.fits))?;
         work
     };
-    let compared = request.extras.select.is_some();
-    for (curve, _) in found.iter().enumerate().filter(|(_, found)| matches!(found, Found::Same(_))) {
-        for (law, tally) in work.tallies.iter_mut().enumerate() {
-            let row = curve * laws + law;
-            let best = compared.then(|| work.fits.flag("best", row));
-            tally.carried(work.fits.text("status", row), best, || batch.keys.describe(curve));
-        }
-    }
+    let same: Vec<u32> = (0..found.len() as u32).filter(|curve| !open(curve)).collect();
+    carried::count(request, columns, batch, &same, &mut work);
     work.changes = Some(Changes::of(&found));
     if let Some(watch) = &request.rerun.watch {
         watch::test(watch, request, past, batch, &found, &mut work)?;
@@ -127,19 +121,19 @@ pub(super) fn refuse_another_job(source: &Source, methods: &[(String, String)]) 
     if !metadata.contains_key("sweepfit.version") {
         let message =
             "is no table of fits with its metadata, which --since compares: it takes fits as they were written";
-        return Err(Error::Input { file, message: message.to_string() });
+        return Err(Error::Earlier { file, message: message.to_string(), repair: UNFIT });
     }
     for (name, value) in methods.iter().filter(|(name, _)| COMMON.contains(&name.as_str())) {
         let then = metadata.get(&format!("sweepfit.{name}")).cloned().unwrap_or_default();
         if then != *value {
-            return Err(Error::Input {
+            return Err(Error::Earlier {
                 file,
                 message: format!(
-                    "holds fits of another job: {name} was {}, and is {}. Fit anew without --since (and with --fingerprint), \
-                     or ask for the same",
+                    "holds fits of another job: {name} was {}, and is {}",
                     super::ledger::shown(&then),
                     super::ledger::shown(value)
                 ),
+                repair: UNFIT,
             });
         }
     }

@@ -184,6 +184,12 @@ impl Columns {
         &self.notes
     }
 
+    /// The columns of the standard errors of a law's free parameters.
+    pub(super) fn error_columns(&self, law: usize) -> Vec<String> {
+        let own = |parameter: &&Parameter| matches!(parameter.per_law[law], Some(Source::Free(_)));
+        self.parameters.iter().filter(own).map(|parameter| format!("{}_se", parameter.name)).collect()
+    }
+
     /// Names and types of the table of draws.
     pub fn announced_draws(&self) -> Vec<(String, OutputKind)> {
         let first = [("law", OutputKind::Text), ("replicate", OutputKind::Count)];

@@ -22,6 +22,10 @@ const SYNC: Duration = Duration::from_secs(1);
 /// Every record begins with it.
 const MAGIC: u64 = u64::from_le_bytes(*b"sweepfit");
 
+/// What may be done about the ledger of another run.
+const REPAIR: &str =
+    "run that one again to continue it, or remove this file, or let such runs begin anew with --or-begin-anew";
+
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -55,15 +59,53 @@ impl Ledger {
         beside(out, "ledger")
     }
 
-    /// Opens the ledger of an output, or begins one; `run` says by name what the run is.
+    /// Opens a ledger, or begins one; `run` says by name what the run is.
     ///
     /// # Errors
-    /// [`Error::Output`] where the ledger is another run's, saying in what, where it is none, and where it cannot be read
-    /// or written.
-    pub fn open(out: &Path, run: &[(String, String)]) -> Result<Ledger> {
-        let path = Ledger::path_of(out);
+    /// [`Error::Earlier`] where the ledger is another run's, saying in what; [`Error::Output`] where it is none, and where it
+    /// cannot be read or written.
+    pub fn open(path: &Path, run: &[(String, String)]) -> Result<Ledger> {
+        let unusable = |error: std::io::Error| failed(path, &error);
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+        let mut ledger = Ledger::read_all(path, file, run)?;
+        // A torn end goes.
+        ledger.file.set_len(ledger.end).map_err(unusable)?;
+        if ledger.end == 0 {
+            ledger.append(Kind::Head, &encode_head(run))?;
+            ledger.sync()?;
+        }
+        Ok(ledger)
+    }
+
+    /// Begins a ledger in the place of whatever ledger is there.
+    ///
+    /// # Errors
+    /// [`Error::Output`] where it cannot be written.
+    pub fn begin(path: &Path, run: &[(String, String)]) -> Result<Ledger> {
+        File::create(path).map_err(|error| failed(path, &error))?;
+        Ledger::open(path, run)
+    }
+
+    /// Looks whether [`Ledger::open`] would succeed, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn look(path: &Path, run: &[(String, String)]) -> Result<()> {
+        match File::open(path) {
+            Ok(file) => Ledger::read_all(path, file, run).map(drop),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let there = folder.is_none_or(Path::is_dir);
+                if there { Ok(()) } else { Err(failed(path, &"its folder does not exist")) }
+            }
+            Err(error) => Err(failed(path, &error)),
+        }
+    }
+
+    /// Finds the whole records of a file, if they are those of `run`; none where there is nothing to continue.
+    fn read_all(path: &Path, file: File, run: &[(String, String)]) -> Result<Ledger> {
+        let path = path.to_path_buf();
         let unusable = |error: std::io::Error| failed(&path, &error);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         let mut ledger =
             Ledger { path: path.clone(), file, batches: Vec::new(), scattered: None, end: 0, synced: Instant::now() };
         let mut reader = BufReader::new(ledger.file.try_clone().map_err(unusable)?);
@@ -93,12 +135,6 @@ impl Ledger {
                 return Err(Error::Output { file: path, message });
             }
         }
-        // A torn end goes.
-        ledger.file.set_len(ledger.end).map_err(unusable)?;
-        if ledger.end == 0 {
-            ledger.append(Kind::Head, &encode_head(run))?;
-            ledger.sync()?;
-        }
         Ok(ledger)
     }
 
@@ -120,14 +156,14 @@ impl Ledger {
             of(known) != of(run)
         };
         let Some(name) = names().find(differs) else { return Ok(()) };
-        Err(Error::Output {
+        Err(Error::Earlier {
             file: self.path.clone(),
             message: format!(
-                "holds the finished work of another run: {name} was {}, and is {}. Run that one again to continue it, or \
-                 remove this file to begin anew",
+                "holds the finished work of another run: {name} was {}, and is {}",
                 value(known, name),
                 value(run, name)
             ),
+            repair: REPAIR,
         })
     }
 
@@ -155,13 +191,13 @@ impl Ledger {
 
     /// The error for a batch whose bytes, although whole, are not those of this run's input.
     pub fn foreign(&self, index: usize) -> Error {
-        Error::Output {
+        Error::Earlier {
             file: self.path.clone(),
             message: format!(
-                "holds the finished work of another run: batch {} of the input has changed since. Remove this file to \
-                 begin anew",
+                "holds the finished work of another run: batch {} of the input has changed since",
                 index + 1
             ),
+            repair: REPAIR,
         }
     }
 
@@ -214,11 +250,19 @@ impl Ledger {
     /// # Errors
     /// [`Error::Output`] where it cannot be removed.
     pub fn remove(self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(|error| failed(&self.path, &error))
+        Ledger::drop_at(&self.path)
+    }
+
+    /// Removes a ledger that is of no use.
+    ///
+    /// # Errors
+    /// As [`Ledger::remove`].
+    pub fn drop_at(path: &Path) -> Result<()> {
+        std::fs::remove_file(path).map_err(|error| failed(path, &error))
     }
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Error {
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::Output {
         file: path.to_path_buf(),
         message: format!("the ledger cannot be kept: {error}; free the disk, or choose another place with -o"),
@@ -290,7 +334,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("fits.parquet");
         let payloads: Vec<Vec<u8>> = (0..4u8).map(|i| vec![i; 10 + 7 * usize::from(i)]).collect();
-        let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+        let mut ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
         let mut ends = vec![ledger.end];
         for payload in &payloads {
             ledger.keep(payload).expect("kept");
@@ -300,7 +344,7 @@ mod tests {
         drop(ledger);
         for length in 0..=whole.len() {
             std::fs::write(Ledger::path_of(&out), &whole[..length]).expect("a file");
-            let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+            let mut ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
             let expected = ends.iter().filter(|end| **end <= length as u64).count().saturating_sub(1);
             assert_eq!(ledger.batches(), expected, "cut at {length}");
             for index in 0..expected {
@@ -308,14 +352,14 @@ mod tests {
             }
             ledger.keep(b"next").expect("kept");
             drop(ledger);
-            let mut again = Ledger::open(&out, &run("power")).expect("a ledger");
+            let mut again = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
             assert_eq!((again.batches(), again.read(expected).expect("a batch")), (expected + 1, b"next".to_vec()));
         }
         for at in ends[0] as usize..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             std::fs::write(Ledger::path_of(&out), &damaged).expect("a file");
-            let ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+            let ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
             let expected = ends.iter().filter(|end| **end <= at as u64).count() - 1;
             assert_eq!(ledger.batches(), expected, "damaged at {at}");
         }
@@ -325,20 +369,20 @@ mod tests {
     fn another_run_is_refused_with_what_differs_and_no_ledger_is_not_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("fits.parquet");
-        drop(Ledger::open(&out, &run("hill")).expect("a ledger"));
+        drop(Ledger::open(&Ledger::path_of(&out), &run("hill")).expect("a ledger"));
         // In which nothing was finished.
-        let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+        let mut ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
         ledger.keep(b"work").expect("kept");
         drop(ledger);
-        let message = Ledger::open(&out, &run("hill")).expect_err("another").to_string();
+        let message = Ledger::open(&Ledger::path_of(&out), &run("hill")).expect_err("another").to_string();
         assert!(message.contains("another run: law was \"power\", and is \"hill\""), "{message}");
         let mut more = run("power");
         more.push(("seed".to_string(), "3".to_string()));
-        let message = Ledger::open(&out, &more).expect_err("another").to_string();
+        let message = Ledger::open(&Ledger::path_of(&out), &more).expect_err("another").to_string();
         assert!(message.contains("seed was none, and is \"3\""), "{message}");
         let foreign = vec![b'x'; 100];
         std::fs::write(Ledger::path_of(&out), &foreign).expect("a file");
-        let message = Ledger::open(&out, &run("power")).expect_err("no ledger").to_string();
+        let message = Ledger::open(&Ledger::path_of(&out), &run("power")).expect_err("no ledger").to_string();
         assert!(message.contains("not a ledger of sweepfit"), "{message}");
         assert_eq!(std::fs::read(Ledger::path_of(&out)).expect("bytes"), foreign);
     }
@@ -347,12 +391,12 @@ mod tests {
     fn a_restart_voids_what_came_before() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("fits.parquet");
-        let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+        let mut ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
         ledger.keep(b"void").expect("kept");
         ledger.restart("rows lie apart").expect("kept");
         ledger.keep(b"good").expect("kept");
         drop(ledger);
-        let mut ledger = Ledger::open(&out, &run("power")).expect("a ledger");
+        let mut ledger = Ledger::open(&Ledger::path_of(&out), &run("power")).expect("a ledger");
         assert_eq!((ledger.batches(), ledger.scattered()), (1, Some("rows lie apart")));
         assert_eq!(ledger.read(0).expect("a batch"), b"good");
         ledger.remove().expect("removed");

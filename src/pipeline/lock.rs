@@ -25,8 +25,12 @@ pub fn beside(out: &Path, ending: &str) -> PathBuf {
     target.with_file_name(format!(".{name}.{ending}"))
 }
 
-/// The folder in which an output lies.
-pub fn folder_of(out: &Path) -> PathBuf {
+/// The folder in which an output lies; that of temporary files for what lies in no folder here.
+pub fn folder_of(out: &str) -> PathBuf {
+    if out == "-" || is_url(out) {
+        return std::env::temp_dir();
+    }
+    let out = Path::new(out);
     let target = std::fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf());
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
 }

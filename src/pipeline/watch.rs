@@ -79,32 +79,44 @@ pub(super) fn test(
     found: &[Found],
     work: &mut Work,
 ) -> Result<()> {
-    let laws = request.fits.len();
+    let (tested, untested) = tests(watch, request, past, batch, found, &work.fits)?;
+    let mut p_values = vec![f64::NAN; work.fits.rows()];
+    tested.iter().for_each(|tested| p_values[tested.row as usize] = tested.p);
+    work.fits = work.fits.with_numbers(BROKE, p_values);
+    (work.tested, work.untested) = (tested, untested);
+    Ok(())
+}
+
+/// The tests of a batch whose rows are `fits`, and how many curves changed and could not be tested.
+fn tests(
+    watch: &Watch,
+    request: &Request,
+    past: &Past,
+    batch: &Batch,
+    found: &[Found],
+    fits: &Block,
+) -> Result<(Vec<Tested>, u64)> {
     let plan = &request.fits[watch.law].plan;
     let known = matches!(plan.weighting, Weighting::Sigma(_));
-    let mut p_values = vec![f64::NAN; work.fits.rows()];
+    let (status, points, objective) = (fits.texts("status"), fits.numbers("points"), fits.numbers("objective"));
+    let fitted = |status: &str| Status::of_name(status).is_some_and(Status::has_parameters);
+    let (mut tested, mut untested) = (Vec::new(), 0);
     for (curve, found) in found.iter().enumerate() {
         let Found::Changed(place) = *found else { continue };
-        let row = curve * laws + watch.law;
+        let row = curve * request.fits.len() + watch.law;
         let grown = fingerprint::rows_known(&batch.curves, curve, past.fingerprint(place)).is_some();
         let then = past.told(place, watch.law)?;
-        let fitted = |status: &str| {
-            let status = Status::ALL.into_iter().find(|known| known.name() == status);
-            status.is_some_and(Status::has_parameters)
-        };
-        let fitted = fitted(&then.status) && fitted(work.fits.text("status", row));
-        let more = work.fits.number("points", row) - f64::from(then.points);
+        let both = fitted(&then.status) && fitted(status(row));
+        let more = points(row) - f64::from(then.points);
         let freedom = f64::from(then.points) - (plan.model.len() as f64 - then.pinned as f64);
-        let p = prediction_p(then.objective, work.fits.number("objective", row), freedom, more, known);
-        if !(grown && fitted && more > 0.0) || p.is_nan() {
-            work.untested += 1;
+        let p = prediction_p(then.objective, objective(row), freedom, more, known);
+        if !(grown && both && more > 0.0) || p.is_nan() {
+            untested += 1;
             continue;
         }
-        p_values[row] = p;
-        work.tested.push(Tested { row: row as u64, key: batch.keys.describe(curve), p, points: more as u64 });
+        tested.push(Tested { row: row as u64, key: batch.keys.describe(curve), p, points: more as u64 });
     }
-    work.fits = work.fits.with_numbers(BROKE, p_values);
-    Ok(())
+    Ok((tested, untested))
 }
 
 /// A curve whose new points lie off its earlier fit.

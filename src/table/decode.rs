@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use std::io::BufReader;
 use std::ops::Range;
 use std::sync::Arc;
@@ -150,8 +151,14 @@ fn in_stretches(
     Ok(())
 }
 
+/// Where a column of a row group lies in its file.
+pub(super) fn byte_range(column: &ColumnChunkMetaData) -> Range<u64> {
+    let (start, length) = column.byte_range();
+    start..start.saturating_add(length)
+}
+
 /// A value for all rows, in the space of one and an index per row.
-fn constant(partition: &Partition, rows: usize) -> ArrayRef {
+pub(super) fn constant(partition: &Partition, rows: usize) -> ArrayRef {
     let Some(value) = &partition.value else {
         return new_null_array(&partition.data_type(), rows);
     };
@@ -183,13 +190,7 @@ fn open_row_group(
     let rows = group.num_rows().max(1);
     let per_row = usize::try_from(values / rows).unwrap_or(1).max(1);
     let batch_size = (4 * ROWS / per_row).clamp(1, ROWS);
-    let ranges: Vec<Range<u64>> = leaves
-        .iter()
-        .map(|&leaf| {
-            let (start, length) = group.column(leaf).byte_range();
-            start..start.saturating_add(length)
-        })
-        .collect();
+    let ranges: Vec<Range<u64>> = leaves.iter().map(|&leaf| byte_range(group.column(leaf))).collect();
     let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(content.chunks(&ranges)?, typed)
         .with_row_groups(vec![index])
         .with_projection(mask)

@@ -13,10 +13,11 @@ use crate::curves::CurveBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
 
-/// A batch ends with the curve that brings it to so many rows: its columns, 512 KiB each, stay near the core that fits them.
-const ROWS: usize = 64 * 1024;
-/// Or to so many curves: a batch of short curves gives the fit enough to share among cores.
+/// A batch ends after so many curves, however short: more than that give the fit nothing more to share among cores.
 const CURVES: usize = 16 * 1024;
+
+/// So many keys are looked up side by side.
+const AHEAD: usize = 32;
 
 /// What becomes of curves whose key comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) enum Streamed {
 pub(super) struct Stream {
     schema: KeySchema,
     identity: Identity,
+    /// A batch ends with the curve that brings it to so many rows.
+    batch_rows: usize,
     /// Hashes of all keys so far.
     seen: Seen,
     /// Curves in batches that were handed out.
@@ -52,10 +55,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(schema: &KeySchema, identity: Identity, columns: usize) -> Stream {
+    pub fn new(schema: &KeySchema, identity: Identity, columns: usize, batch_rows: usize) -> Stream {
         Stream {
             schema: schema.clone(),
             identity,
+            batch_rows,
             seen: Seen::default(),
             before: 0,
             starts: Vec::new(),
@@ -73,12 +77,15 @@ impl Stream {
             if run == 0 && self.goes_on(piece) {
                 continue;
             }
+            if self.identity == Identity::Key && run % AHEAD == 0 {
+                self.seen.expect(&piece.hashes[run..piece.hashes.len().min(run + AHEAD)]);
+            }
             if self.identity == Identity::Key && !self.seen.insert(piece.hashes[run]) {
                 let mut key = self.schema.no_keys();
                 key.push(piece.keys.row(run));
                 return Ok(Streamed::CameBack(self.schema.decode(&key, 1, 0)?.describe(0)));
             }
-            if self.starts.len() >= CURVES || self.rows + start - copied >= ROWS {
+            if self.starts.len() >= CURVES || self.rows + start - copied >= self.batch_rows {
                 self.copy(piece, copied, start);
                 copied = start;
                 ready.extend([self.cut()?]);
@@ -206,11 +213,11 @@ impl Gather {
     }
 }
 
-/// One behind the last curve of the batch that begins with curve `first`, where every curve has so many rows.
-pub(super) fn batch_end(lengths: &[u32], first: usize) -> usize {
+/// One behind the last curve of the batch of `batch_rows` that begins with curve `first`, where every curve has so many rows.
+pub(super) fn batch_end(lengths: &[u32], first: usize, batch_rows: usize) -> usize {
     let mut rows = 0;
     let whole = |(curve, length): &(usize, &u32)| {
-        let goes_on = *curve < CURVES && rows < ROWS;
+        let goes_on = *curve < CURVES && rows < batch_rows;
         rows += **length as usize;
         goes_on
     };
@@ -233,7 +240,7 @@ pub(super) struct Sorted {
 
 impl Sorted {
     /// The next batch, cut where [`Stream`] would cut it.
-    pub fn next(&mut self) -> Result<Option<Batch>, ArrowError> {
+    pub fn next(&mut self, batch_rows: usize) -> Result<Option<Batch>, ArrowError> {
         let first = self.curve;
         if first == self.ends.len() {
             return Ok(None);
@@ -241,7 +248,7 @@ impl Sorted {
         let start = if first == 0 { 0 } else { self.ends[first - 1] as usize };
         let mut offsets = vec![0];
         let mut keys = self.schema.no_keys();
-        for curve in first..batch_end(&self.lengths, first) {
+        for curve in first..batch_end(&self.lengths, first, batch_rows) {
             keys.push(self.keys.row(curve));
             offsets.push(self.ends[curve] as usize - start);
         }

@@ -121,12 +121,24 @@ impl KeySchema {
         self.inner.converter.empty_rows(0, 0)
     }
 
+    /// No keys yet, and room for so many of so many bytes in all.
+    pub(super) fn room_for(&self, keys: usize, bytes: usize) -> Rows {
+        self.inner.converter.empty_rows(keys, bytes)
+    }
+
     /// The keys of the rows `at`, as bytes, with a hash of each.
     pub(super) fn encode(
         &self,
         columns: &[ArrayRef],
         at: Vec<u32>,
     ) -> std::result::Result<(Rows, Vec<u64>), ArrowError> {
+        let rows = self.encode_unhashed(columns, at)?;
+        let hashes = rows.iter().map(|row| hash(row.data())).collect();
+        Ok((rows, hashes))
+    }
+
+    /// The keys of the rows `at`, as bytes.
+    pub(super) fn encode_unhashed(&self, columns: &[ArrayRef], at: Vec<u32>) -> std::result::Result<Rows, ArrowError> {
         let at = UInt32Array::from(at);
         let compared = columns.iter().zip(&self.inner.compared).map(|(column, data_type)| {
             let taken = take(column, &at, None)?;
@@ -134,9 +146,7 @@ impl KeySchema {
             Ok(with_one_zero_and_one_nan(&taken))
         });
         let compared = compared.collect::<std::result::Result<Vec<_>, ArrowError>>()?;
-        let rows = self.inner.converter.convert_columns(&compared)?;
-        let hashes = rows.iter().map(|row| hash(row.data())).collect();
-        Ok((rows, hashes))
+        self.inner.converter.convert_columns(&compared)
     }
 
     /// The keys as columns again, in the types in which they are written.

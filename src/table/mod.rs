@@ -36,13 +36,13 @@ mod version;
 mod write;
 
 pub use keys::{KeySchema, Keys};
-pub use parts::{Parting, PartsWriter};
-pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told};
-pub use read::{Counts, Event, ReadOptions, Reader, Selection, read, read_with_labels};
-pub use source::{ColumnInfo, ColumnKind, Source};
+pub use parts::{Parting, PartsWriter, check_parts};
+pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told, UNFIT};
+pub use read::{Counts, DEVICE_BATCH, Event, HOST_BATCH, ReadOptions, Reader, Selection, read, read_with_labels};
+pub use source::{ColumnInfo, ColumnKind, Source, exists};
 pub use spill::Memory;
 pub use spool::Spool;
-pub use store::{is_url, stop_waiting_when};
+pub use store::{Upload, is_url, stop_waiting_when};
 pub use write::{Block, Care, Layout, OutputKind, Values, Writer, check_place, length_of};
 
 use crate::curves::CurveBatch;

@@ -2,16 +2,20 @@
 //!
 //! In: the blocks of one table, in order. Out: `FOLDER/part-00000.parquet` …, or `FOLDER/COLUMN=VALUE/part-00000.parquet` … as
 //! Hive names them, without the column. All parts are written into a folder beside it, which takes its place when they are
-//! complete. A folder that holds anything else than an earlier such table is not replaced.
+//! complete. A folder that holds anything else than an earlier such table is not replaced. In a store, which cannot rename
+//! folders, parts bear their content in their names, `part-00000-0123456789abcdef.parquet`; see `store::folder`.
 
 use super::keys::KeySchema;
+use super::store::{Folder, is_url};
 use super::write::{Block, Care, Layout, OutputKind, Writer};
 use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How a table is parted.
@@ -35,7 +39,7 @@ pub struct PartsWriter {
     layout: Layout,
     /// Of every part: without the column that their folders hold.
     inner: Layout,
-    target: PathBuf,
+    target: Target,
     staging: Staging,
     by: Option<usize>,
     rows: usize,
@@ -45,6 +49,14 @@ pub struct PartsWriter {
     places: HashMap<String, usize>,
     /// Parts that are full; they are completed at the end, when the metadata are known.
     full: Vec<Writer>,
+    /// The places of all parts below the folder.
+    names: Vec<PathBuf>,
+}
+
+/// Where the folder of parts will be.
+enum Target {
+    Here(PathBuf),
+    Store(Folder),
 }
 
 /// The part of a value that takes rows.
@@ -55,7 +67,7 @@ struct Open {
     writer: Writer,
 }
 
-/// The folder beside the target; goes with the writer.
+/// The folder in which parts are made; goes with the writer.
 struct Staging(PathBuf);
 
 impl Drop for Staging {
@@ -77,8 +89,7 @@ impl PartsWriter {
         columns: &[(String, OutputKind)],
         care: Care,
     ) -> Result<PartsWriter> {
-        let target = PathBuf::from(out.trim_end_matches(['/', '\\']));
-        let layout = Layout::new(&target, keys, columns, false)?;
+        let layout = Layout::new(Path::new(out), keys, columns, false)?;
         let by = match &parting.by {
             Some(name) => Some(layout.place(name).ok_or_else(|| Error::Column {
                 column: name.clone(),
@@ -87,23 +98,14 @@ impl PartsWriter {
             None => None,
         };
         let inner = by.map_or_else(|| layout.clone(), |by| layout.without(by));
-        let beside = |ending: &str| {
-            let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            target.with_file_name(format!(".{name}.{ending}"))
+        let (target, staging) = match is_url(out) {
+            true => (Target::Store(Folder::open(out, MARK)?), staging_anywhere(&layout)?),
+            false => {
+                let target = PathBuf::from(out.trim_end_matches(['/', '\\']));
+                let staging = staging_beside(&target, &layout)?;
+                (Target::Here(target), staging)
+            }
         };
-        let (staging, old) = (beside("part"), beside("old"));
-        let failed = |error: std::io::Error| layout.failed(&error);
-        // Death between the two renames of an earlier run.
-        if old.is_dir() && !target.exists() {
-            fs::rename(&old, &target).map_err(failed)?;
-        }
-        refuse_foreign(&target)?;
-        if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(failed)?;
-        }
-        fs::create_dir(&staging).map_err(failed)?;
-        let staging = Staging(staging);
-        fs::write(staging.0.join(MARK), "A table of fits in parts, written by sweepfit.\n").map_err(failed)?;
         Ok(PartsWriter {
             layout,
             inner,
@@ -115,6 +117,7 @@ impl PartsWriter {
             open: Vec::new(),
             places: HashMap::new(),
             full: Vec::new(),
+            names: Vec::new(),
         })
     }
 
@@ -190,8 +193,10 @@ impl PartsWriter {
         Ok(self.open.len() - 1)
     }
 
-    fn part(&self, folder: &Path, number: usize) -> Result<Writer> {
-        Writer::part(&folder.join(format!("part-{number:05}.parquet")), &self.inner, self.care)
+    fn part(&mut self, folder: &Path, number: usize) -> Result<Writer> {
+        let path = folder.join(format!("part-{number:05}.parquet"));
+        self.names.extend(path.strip_prefix(&self.staging.0).map(Path::to_path_buf));
+        Writer::part(&path, &self.inner, self.care)
     }
 
     /// Appends rows of one value, and begins parts as they become full.
@@ -228,21 +233,122 @@ impl PartsWriter {
             writer.finish(metadata)?;
         }
         let failed = |error: std::io::Error| self.layout.failed(&error);
-        refuse_foreign(&self.target)?;
-        let name = self.target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let old = self.target.with_file_name(format!(".{name}.old"));
-        if self.target.exists() {
-            if old.exists() {
-                fs::remove_dir_all(&old).map_err(failed)?;
+        match self.target {
+            Target::Here(target) => swap(&self.staging.0, &target, &failed),
+            Target::Store(folder) => {
+                let mut parts = Vec::with_capacity(self.names.len());
+                for name in &self.names {
+                    let path = self.staging.0.join(name);
+                    parts.push((name_in_store(name, content(&path).map_err(failed)?), path));
+                }
+                folder.replace(&parts, is_part)
             }
-            fs::rename(&self.target, &old).map_err(failed)?;
         }
-        fs::rename(&self.staging.0, &self.target).map_err(failed)?;
+    }
+}
+
+/// Looks whether a table in parts could be written to `out`, and leaves nothing behind.
+///
+/// # Errors
+/// As [`PartsWriter::create`].
+pub fn check_parts(out: &str) -> Result<()> {
+    if is_url(out) {
+        return Folder::open(out, MARK).map(drop);
+    }
+    let target = Path::new(out.trim_end_matches(['/', '\\']));
+    refuse_foreign(target)?;
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempdir_in(folder).map(drop).map_err(|error| unwritable(target, &error))
+}
+
+fn unwritable(target: &Path, error: &std::io::Error) -> Error {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let message = match folder.is_dir() {
+        true => format!("cannot be written: {error}; choose another place with -o"),
+        false => format!("the folder {} does not exist; make it first", folder.display()),
+    };
+    Error::Output { file: target.to_path_buf(), message }
+}
+
+/// A folder beside the target, where an earlier run may have left one.
+fn staging_beside(target: &Path, layout: &Layout) -> Result<Staging> {
+    let (staging, old) = (hidden(target, "part"), hidden(target, "old"));
+    let failed = |error: std::io::Error| layout.failed(&error);
+    // Death between the two renames of an earlier run.
+    if old.is_dir() && !target.exists() {
+        fs::rename(&old, target).map_err(failed)?;
+    }
+    refuse_foreign(target)?;
+    if staging.exists() {
+        fs::remove_dir_all(&staging).map_err(failed)?;
+    }
+    fs::create_dir(&staging).map_err(|error| unwritable(target, &error))?;
+    let staging = Staging(staging);
+    fs::write(staging.0.join(MARK), "A table of fits in parts, written by sweepfit.\n").map_err(failed)?;
+    Ok(staging)
+}
+
+/// A folder for parts that will be sent away.
+fn staging_anywhere(layout: &Layout) -> Result<Staging> {
+    let made = tempfile::Builder::new().prefix(".sweepfit-").tempdir();
+    let made = made.map_err(|error| layout.failed(&format!("{error}; set TMPDIR to a place with room for all parts")));
+    Ok(Staging(made?.keep()))
+}
+
+/// A hidden neighbour of a folder.
+fn hidden(target: &Path, ending: &str) -> PathBuf {
+    let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    target.with_file_name(format!(".{name}.{ending}"))
+}
+
+/// Puts the folder of complete parts in the place of the target.
+fn swap(staging: &Path, target: &Path, failed: &dyn Fn(std::io::Error) -> Error) -> Result<()> {
+    refuse_foreign(target)?;
+    let old = hidden(target, "old");
+    if target.exists() {
         if old.exists() {
             fs::remove_dir_all(&old).map_err(failed)?;
         }
-        Ok(())
+        fs::rename(target, &old).map_err(failed)?;
     }
+    fs::rename(staging, target).map_err(failed)?;
+    if old.exists() {
+        fs::remove_dir_all(&old).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A fingerprint of a file's bytes.
+fn content(path: &Path) -> std::io::Result<u64> {
+    let mut file = fs::File::open(path)?;
+    let (mut fingerprint, mut chunk) = (Fingerprint::default(), Vec::new());
+    loop {
+        chunk.clear();
+        if file.by_ref().take(1 << 20).read_to_end(&mut chunk)? == 0 {
+            return Ok(fingerprint.value());
+        }
+        fingerprint.add_bytes(&chunk);
+    }
+}
+
+/// What a part is called in a store: other contents, another name.
+fn name_in_store(name: &Path, content: u64) -> String {
+    let parts: Vec<String> = name.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let name = parts.join("/");
+    format!("{}-{content:016x}.parquet", name.trim_end_matches(".parquet"))
+}
+
+/// Whether a name in a store is that of a part.
+fn is_part(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let inner = file.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
+    let hexadecimal = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    inner.and_then(|inner| inner.split_once('-')).is_some_and(|(number, content)| {
+        number.len() >= 5
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && content.len() == 16
+            && hexadecimal(content)
+    })
 }
 
 /// Refuses to replace what is not a table of ours.
@@ -275,4 +381,26 @@ fn encoded(text: &str) -> String {
     }
     // A folder of dots alone would be another one.
     if name.bytes().all(|byte| byte == b'.') { name.replace('.', "%2E") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_in_a_store_are_known_by_their_names() {
+        let name = name_in_store(&Path::new("law=power").join("part-00007.parquet"), 0xabc);
+        assert_eq!(name, "law=power/part-00007-0000000000000abc.parquet");
+        for (name, expected) in [
+            (name.as_str(), true),
+            ("part-00000-0123456789abcdef.parquet", true),
+            ("part-00000.parquet", false),
+            ("part-00000-0123456789abcdef-c000.snappy.parquet", false),
+            ("part-00000-0123456789ABCDEF.parquet", false),
+            ("_sweepfit", false),
+            ("thesis.parquet", false),
+        ] {
+            assert_eq!(is_part(name), expected, "{name}");
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! The table of fits of an earlier run: which of its curves come again, and their rows, to be carried over as they are.
 //!
-//! In: a Parquet file of this program with a column `fingerprint`, the keys of this run, the layout of its output. Out: for
-//! the curves of a batch where they stood ([`Found`]), and blocks in which old and new rows lie in the batch's order. Keys
-//! and fingerprints are in memory; the other columns are read a row group at a time, when they are wanted.
+//! In: Parquet of this program with a column `fingerprint`, in one file or in parts, here or in a store; the keys of this run,
+//! the layout of its output. Out: for the curves of a batch where they stood ([`Found`]), and blocks in which old and new rows
+//! lie in the batch's order. Keys and fingerprints are in memory; the other columns are read a row group at a time, when they
+//! are wanted.
 
+use super::decode::{byte_range, constant};
 use super::guard::{damaged, decoding};
 use super::index::AsIs;
 use super::keys::{KeySchema, Keys, data_type_compared};
-use super::source::{Format, Source, TableFile};
+use super::source::{Format, Place, Source, TableFile};
 use super::write::{Block, Layout};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
@@ -19,9 +21,9 @@ use arrow::row::{Row, Rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::hash::BuildHasherDefault;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -51,14 +53,21 @@ pub enum Found {
 
 type Places = HashMap<u64, u32, BuildHasherDefault<AsIs>>;
 
+/// What may be done about fits that are of no use.
+pub const UNFIT: &str =
+    "fit everything once without --since, with --fingerprint, or let such runs begin anew with --or-begin-anew";
+
 /// The fits of an earlier run.
 pub struct Past {
     source: Source,
-    path: PathBuf,
     schema: KeySchema,
     layout: Layout,
     /// Rows of a curve.
     laws: usize,
+    /// Whether a key is that of one curve at most.
+    unique: bool,
+    /// Row groups in their order: file of the source and place in it.
+    groups: Vec<(usize, usize)>,
     /// One per curve.
     keys: Rows,
     fingerprints: Vec<u64>,
@@ -75,78 +84,97 @@ pub struct Past {
 type Group = Arc<OnceLock<std::result::Result<RecordBatch, String>>>;
 
 impl Past {
-    /// Reads the keys and fingerprints of the fits in `source`, which have rows for the laws `laws` of every curve.
+    /// Reads the keys and fingerprints of the fits in `source`, which have rows for the laws `laws` of every curve; `unique`
+    /// says that a key is that of one curve at most.
     ///
     /// # Errors
     /// A table that is not Parquet, has no fingerprints, has other columns than `layout`, or whose rows are not one for
-    /// every law of every curve.
-    pub fn open(source: &Source, schema: &KeySchema, layout: &Layout, laws: &[String]) -> Result<Past> {
-        let (Some(path), Some(file)) = (source.files().first().cloned(), source.tables().first()) else {
-            return Err(Error::Usage("--since names no file".into()));
-        };
-        let unfit = |message: String| Error::Input { file: path.clone(), message };
-        let Format::Parquet(metadata) = &file.format else {
-            return Err(unfit("is not Parquet, and --since takes no other format".into()));
-        };
-        if file.schema.index_of(FINGERPRINT).is_err() {
-            let message =
-                "has no column \"fingerprint\", by which --since knows curves again: write it with --fingerprint";
-            return Err(unfit(message.into()));
-        }
-        for field in layout.schema.fields().iter().filter(|field| !TONIGHT.contains(&field.name().as_str())) {
-            let found = file.schema.field_with_name(field.name());
-            let found =
-                found.map_err(|_| unfit(format!("has no column \"{}\", which this run writes", field.name())))?;
-            if data_type_compared(found.data_type()) != data_type_compared(field.data_type()) {
-                return Err(unfit(format!(
-                    "column \"{}\" is {} here, and this run writes {}",
-                    field.name(),
-                    found.data_type(),
-                    field.data_type()
-                )));
-            }
-        }
-        let groups = metadata.metadata().row_groups();
-        let mut starts = vec![0];
-        for group in groups {
-            starts.push(starts[starts.len() - 1] + usize::try_from(group.num_rows()).unwrap_or(0));
-        }
+    /// every law of every curve; [`Error::Interrupted`] soon after `interrupted` is set.
+    pub fn open(
+        source: &Source,
+        schema: &KeySchema,
+        layout: &Layout,
+        laws: &[String],
+        unique: bool,
+        interrupted: &AtomicBool,
+    ) -> Result<Past> {
         let mut past = Past {
             source: source.clone(),
-            path: path.clone(),
             schema: schema.clone(),
             layout: layout.clone(),
             laws: laws.len(),
+            unique,
+            groups: Vec::new(),
             keys: schema.no_keys(),
             fingerprints: Vec::new(),
             places: OnceLock::new(),
             seen: Vec::new(),
-            starts,
+            starts: vec![0],
             kept: Mutex::default(),
         };
-        past.read_keys(laws)?;
+        for (index, file) in source.tables().iter().enumerate() {
+            past.refuse_other_columns(file)?;
+            let Format::Parquet(metadata) = &file.format else {
+                return Err(unfit(&file.path, "is not Parquet, and --since takes no other format".into()));
+            };
+            for (group, metadata) in metadata.metadata().row_groups().iter().enumerate() {
+                let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
+                past.starts.push(past.starts[past.starts.len() - 1] + rows);
+                past.groups.push((index, group));
+            }
+        }
+        past.read_keys(laws, interrupted)?;
         past.seen = past.fingerprints.iter().map(|_| AtomicBool::new(false)).collect();
         Ok(past)
     }
 
-    fn file(&self) -> &TableFile {
-        &self.source.tables()[0]
+    fn refuse_other_columns(&self, file: &TableFile) -> Result<()> {
+        if file.schema.index_of(FINGERPRINT).is_err() {
+            let message = "has no column \"fingerprint\", by which --since knows curves again";
+            return Err(unfit(&file.path, message.into()));
+        }
+        for field in self.layout.schema.fields().iter().filter(|field| !TONIGHT.contains(&field.name().as_str())) {
+            let Some(place) = file.place(field.name())? else {
+                let message = format!("has no column \"{}\", which this run writes", field.name());
+                return Err(unfit(&file.path, message));
+            };
+            let found = file.data_type(place);
+            // What a folder's name holds is text, of whatever it was made.
+            let own = matches!(place, Place::Column(_));
+            if own && data_type_compared(&found) != data_type_compared(field.data_type()) {
+                let (name, writes) = (field.name(), field.data_type());
+                return Err(unfit(
+                    &file.path,
+                    format!("column \"{name}\" is {found} here, and this run writes {writes}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a row group.
+    fn file(&self, group: usize) -> &TableFile {
+        &self.source.tables()[self.groups[group].0]
+    }
+
+    /// As messages call the table: its only file, or the first.
+    fn path(&self) -> &Path {
+        self.source.files().first().map_or(Path::new("--since"), PathBuf::as_path)
     }
 
     fn failed(&self, error: &ArrowError) -> Error {
-        damaged(&self.path, &error.to_string())
+        damaged(self.path(), &error.to_string())
     }
 
-    fn read_keys(&mut self, laws: &[String]) -> Result<()> {
+    fn read_keys(&mut self, laws: &[String], interrupted: &AtomicBool) -> Result<()> {
         let rows = self.starts[self.starts.len() - 1];
-        let torn = || Error::Input {
-            file: self.path.clone(),
-            message: "does not hold one row for every law of every curve, in the order in which they were written; \
-                      --since takes fits as they were written"
-                .to_string(),
+        let torn = |path: &Path| {
+            let message = "does not hold one row for every law of every curve, in the order in which they were written (parts \
+                           by law or status tear them apart)";
+            unfit(path, message.into())
         };
         if !rows.is_multiple_of(laws.len()) {
-            return Err(torn());
+            return Err(torn(self.path()));
         }
         let mut columns: Vec<&str> = self.schema.names().iter().map(String::as_str).collect();
         let keys = columns.len();
@@ -154,28 +182,36 @@ impl Past {
         let mut row = 0;
         let mut all = self.schema.no_keys();
         let mut fingerprints = Vec::with_capacity(rows / laws.len());
-        for group in 0..self.starts.len() - 1 {
-            let batch = self.decode(group, Some(&columns))?;
-            let own_laws = texts(&batch.columns()[keys]).map_err(|error| self.failed(&error))?;
+        for group in 0..self.groups.len() {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let batch = self.decode(group, &columns)?;
+            let own_laws = texts(&batch[keys]).map_err(|error| self.failed(&error))?;
             let own_laws = own_laws.as_string::<i32>();
-            let prints = batch.columns()[keys + 1].as_primitive::<UInt64Type>().values();
-            let mut firsts = Vec::with_capacity(batch.num_rows() / laws.len() + 1);
-            for at in 0..batch.num_rows() {
+            let prints = batch[keys + 1].as_primitive::<UInt64Type>().values();
+            let mut firsts = Vec::with_capacity(prints.len() / laws.len() + 1);
+            for at in 0..prints.len() {
                 let law = (row + at) % laws.len();
                 if own_laws.value(at) != laws[law] {
-                    return Err(torn());
+                    return Err(torn(&self.file(group).path));
                 }
                 if law == 0 {
                     firsts.push(at as u32);
                     fingerprints.push(prints[at]);
                 } else if fingerprints.last() != Some(&prints[at]) {
-                    return Err(torn());
+                    return Err(torn(&self.file(group).path));
                 }
             }
-            row += batch.num_rows();
+            row += prints.len();
             if keys > 0 {
-                let (encoded, _) =
-                    self.schema.encode(&batch.columns()[..keys], firsts).map_err(|error| self.failed(&error))?;
+                let encoded =
+                    self.schema.encode_unhashed(&batch[..keys], firsts).map_err(|error| self.failed(&error))?;
+                if all.num_rows() == 0 {
+                    // Keys of a table are alike: room for the first group's, so many times.
+                    let groups = (rows / laws.len()).div_ceil(encoded.num_rows().max(1));
+                    all = self.schema.room_for(rows / laws.len(), groups * encoded.size());
+                }
                 encoded.iter().for_each(|key| all.push(key));
             }
         }
@@ -183,33 +219,43 @@ impl Past {
         Ok(())
     }
 
-    /// A row group, whole or of some columns, in that order, in the types of the file.
-    fn decode(&self, group: usize, columns: Option<&[&str]>) -> Result<RecordBatch> {
-        let file = self.file();
+    /// These columns of a row group, in the types of the layout where they stand in folders' names, else of the file.
+    fn decode(&self, group: usize, columns: &[&str]) -> Result<Vec<ArrayRef>> {
+        let file = self.file(group);
         let Format::Parquet(metadata) = &file.format else { unreachable!("checked on opening") };
-        let rows = (self.starts[group + 1] - self.starts[group]).max(1);
-        let batch = decoding(&self.path, || {
-            let bytes = File::open(&self.path)?;
-            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.clone())
-                .with_row_groups(vec![group])
-                .with_batch_size(rows);
-            if let Some(columns) = columns {
-                let roots = columns.iter().filter_map(|name| file.schema.index_of(name).ok());
-                builder = builder.with_projection(ProjectionMask::roots(metadata.parquet_schema(), roots));
-            }
-            let mut reader = builder.build()?;
-            let first = reader.next().transpose()?.unwrap_or_else(|| RecordBatch::new_empty(file.schema.clone()));
-            Ok::<_, parquet::errors::ParquetError>(first)
-        })?;
-        let ordered = |columns: &[&str]| {
-            let at: std::result::Result<Vec<usize>, ArrowError> =
-                columns.iter().map(|name| batch.schema().index_of(name)).collect();
-            batch.project(&at?)
-        };
-        match columns {
-            Some(columns) => ordered(columns).map_err(|error| self.failed(&error)),
-            None => Ok(batch),
+        let rows = self.starts[group + 1] - self.starts[group];
+        let mut places = Vec::with_capacity(columns.len());
+        for name in columns {
+            places.push(file.place(name)?.expect("checked on opening"));
         }
+        let roots: Vec<usize> =
+            places.iter().filter_map(|place| if let Place::Column(at) = place { Some(*at) } else { None }).collect();
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
+        let batch = decoding(&file.path, || {
+            let own = metadata.metadata().row_group(self.groups[group].1);
+            let leaves = (0..own.num_columns()).filter(|&leaf| mask.leaf_included(leaf));
+            let ranges: Vec<Range<u64>> = leaves.map(|leaf| byte_range(own.column(leaf))).collect();
+            let mut reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file.content.chunks(&ranges)?, metadata.clone())
+                    .with_row_groups(vec![self.groups[group].1])
+                    .with_batch_size(rows.max(1))
+                    .with_projection(mask)
+                    .build()?;
+            reader.next().transpose().map_err(parquet::errors::ParquetError::from)
+        })?;
+        let column = |(name, place): (&&str, &Place)| match *place {
+            Place::Column(at) => {
+                let name = file.schema.field(at).name();
+                let found = batch.as_ref().and_then(|batch| batch.column_by_name(name));
+                Ok(found.map_or_else(|| new_empty_array(file.schema.field(at).data_type()), Arc::clone))
+            }
+            Place::Partition(at) => {
+                let field = self.layout.schema.field_with_name(name)?;
+                cast(&constant(&file.partitions[at], rows), field.data_type())
+            }
+        };
+        let columns = columns.iter().zip(&places).map(column).collect::<std::result::Result<Vec<_>, ArrowError>>();
+        columns.map_err(|error| damaged(&file.path, &error.to_string()))
     }
 
     /// How many curves there were.
@@ -231,13 +277,13 @@ impl Past {
             [] => None,
             columns => {
                 let at = (0..keys.len() as u32).collect();
-                Some(self.schema.encode(columns, at).map_err(|error| self.failed(&error))?)
+                Some(self.schema.encode_unhashed(columns, at).map_err(|error| self.failed(&error))?)
             }
         };
         // Most curves come again in the order in which they stood.
         let mut next = usize::try_from(first).unwrap_or(usize::MAX);
         let found = fingerprints.iter().enumerate().map(|(curve, &fingerprint)| {
-            let key = encoded.as_ref().map(|(rows, hashes)| (rows.row(curve), hashes[curve]));
+            let key = encoded.as_ref().map(|rows| rows.row(curve));
             let found = self.find_one(key, fingerprint, next);
             if let Found::Same(at) | Found::Changed(at) = found {
                 self.seen[at as usize].store(true, Ordering::Relaxed);
@@ -248,18 +294,25 @@ impl Past {
         Ok(found.collect())
     }
 
-    fn find_one(&self, key: Option<(Row, u64)>, fingerprint: u64, next: usize) -> Found {
+    fn find_one(&self, key: Option<Row>, fingerprint: u64, next: usize) -> Found {
         let is = |at: usize| match key {
             _ if at >= self.len() => false,
-            Some((key, _)) => self.keys.row(at).data() == key.data(),
+            Some(key) => self.keys.row(at).data() == key.data(),
             None => true,
         };
         if is(next) && self.fingerprints[next] == fingerprint {
             return Found::Same(next as u32);
         }
-        let hash = key.map_or(0, |(_, hash)| hash);
+        // A key of its own names the curve, whatever became of it.
+        if self.unique && key.is_some() && is(next) {
+            return Found::Changed(next as u32);
+        }
+        let hash = key.map_or(0, |key| super::keys::hash(key.data()));
         let [by_key, by_content] = self.places.get_or_init(|| self.places());
-        let same = by_content.get(&mixed(hash, fingerprint)).copied();
+        let same = match self.unique {
+            true => by_key.get(&hash).copied(),
+            false => by_content.get(&mixed(hash, fingerprint)).copied(),
+        };
         if let Some(at) = same.filter(|&at| self.fingerprints[at as usize] == fingerprint && is(at as usize)) {
             return Found::Same(at);
         }
@@ -270,13 +323,17 @@ impl Past {
 
     fn places(&self) -> [Places; 2] {
         let mut places = [Places::default(), Places::default()];
+        let wanted = if self.unique { &mut places[..1] } else { &mut places[..] };
+        wanted.iter_mut().for_each(|places| places.reserve(self.len()));
         for (at, &fingerprint) in self.fingerprints.iter().enumerate().rev() {
             let hash = match self.keys.num_rows() {
                 0 => 0,
                 _ => super::keys::hash(self.keys.row(at).data()),
             };
             places[0].insert(hash, at as u32);
-            places[1].insert(mixed(hash, fingerprint), at as u32);
+            if !self.unique {
+                places[1].insert(mixed(hash, fingerprint), at as u32);
+            }
         }
         places
     }
@@ -312,22 +369,21 @@ impl Past {
             }
         };
         let decoded = cell.get_or_init(|| {
-            let batch = self.decode(group, None).map_err(|error| error.to_string())?;
+            let names = self.layout.schema.fields().iter().map(|field| field.name().as_str());
+            let names: Vec<&str> = names.filter(|name| !TONIGHT.contains(name)).collect();
+            let mut batch = self.decode(group, &names).map_err(|error| error.to_string())?.into_iter();
+            let rows = self.starts[group + 1] - self.starts[group];
             let columns = self.layout.schema.fields().iter().map(|field| {
                 if TONIGHT.contains(&field.name().as_str()) {
-                    return Ok(new_null_array(field.data_type(), batch.num_rows()));
+                    return Ok(new_null_array(field.data_type(), rows));
                 }
-                let column = batch.column_by_name(field.name()).expect("checked on opening");
-                if column.data_type() == field.data_type() {
-                    Ok(column.clone())
-                } else {
-                    cast(column, field.data_type())
-                }
+                let column = batch.next().expect("as many as were asked for");
+                if column.data_type() == field.data_type() { Ok(column) } else { cast(&column, field.data_type()) }
             });
             let columns = columns.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
             RecordBatch::try_new(self.layout.schema.clone(), columns).map_err(|error| error.to_string())
         });
-        decoded.clone().map_err(|message| Error::Input { file: self.path.clone(), message })
+        decoded.clone().map_err(|message| Error::Input { file: self.file(group).path.clone(), message })
     }
 
     /// The rows of a curve: the row group's table and the rows in it; a curve's rows may lie in two groups.
@@ -420,6 +476,11 @@ pub struct Told {
     pub objective: f64,
     /// Parameters at a bound.
     pub pinned: usize,
+}
+
+/// The error for fits that cannot be carried over.
+fn unfit(path: &Path, message: String) -> Error {
+    Error::Earlier { file: path.to_path_buf(), message, repair: UNFIT }
 }
 
 fn mixed(hash: u64, fingerprint: u64) -> u64 {

@@ -43,12 +43,20 @@ pub struct ReadOptions {
     pub scattered: Option<String>,
     /// What rows may take that do not lie together; none: as much as they need.
     pub memory: Option<Memory>,
+    /// A batch ends with the curve that brings it to so many rows.
+    pub batch_rows: usize,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        ReadOptions { threads, interrupted: Arc::new(AtomicBool::new(false)), scattered: None, memory: None }
+        ReadOptions {
+            threads,
+            interrupted: Arc::new(AtomicBool::new(false)),
+            scattered: None,
+            memory: None,
+            batch_rows: HOST_BATCH,
+        }
     }
 }
 
@@ -75,10 +83,14 @@ pub struct Counts {
     pub rows: u64,
 }
 
+/// Rows of a batch for the CPU: all that a fit makes of them, 128 KiB a column, stays in the cache of the core that fits them.
+pub const HOST_BATCH: usize = 16 * 1024;
+/// Rows of a batch for a device, which wants many curves at once.
+pub const DEVICE_BATCH: usize = 64 * 1024;
 /// More decoding threads than these only fill memory: reading is then limited elsewhere.
 const MOST_THREADS: usize = 8;
-/// Rows that may wait, decoded, in all queues together: 32 MiB per column.
-const ROWS_WAITING: usize = 4 << 20;
+/// Rows that may wait, decoded, in all queues together: 8 MiB per column.
+const ROWS_WAITING: usize = 1 << 20;
 /// Rows of a piece, at most (see `decode`).
 const ROWS_OF_A_PIECE: usize = 64 * 1024;
 /// A filter may nest deeply, and is evaluated by recursion.
@@ -112,7 +124,7 @@ pub fn read_with_labels(
     let mut notes = source.notes().to_vec();
     let (conveyor, state) = match &options.scattered {
         None => {
-            let stream = Stream::new(&plan.wanted.schema, identity, plan.wanted.numbers.len());
+            let stream = Stream::new(&plan.wanted.schema, identity, plan.wanted.numbers.len(), options.batch_rows);
             (Some(Conveyor::start(&plan, options)?), State::Streaming(Box::new(stream)))
         }
         Some(note) => {
@@ -122,6 +134,13 @@ pub fn read_with_labels(
     };
     let (ready, counts) = (VecDeque::new(), Counts::default());
     Ok(Reader { selection: selection.clone(), plan, options: options.clone(), conveyor, state, ready, counts, notes })
+}
+
+impl Reader {
+    /// Whether every key is that of one curve: not where each row of lists is one, whatever its key.
+    pub fn keys_are_unique(&self) -> bool {
+        !self.plan.wanted.lists()
+    }
 }
 
 /// All that the decoding threads need to know.
@@ -443,11 +462,11 @@ impl Reader {
                         Some(memory) => State::Spilled(Box::new(self.spill(&memory)?)),
                     };
                 }
-                State::Spilled(gathered) => match gathered.next()? {
+                State::Spilled(gathered) => match gathered.next(self.options.batch_rows)? {
                     Some(batch) => self.ready.push_back(batch),
                     None => self.state = State::Done,
                 },
-                State::HandingOut(sorted) => match sorted.next().map_err(ungroupable)? {
+                State::HandingOut(sorted) => match sorted.next(self.options.batch_rows).map_err(ungroupable)? {
                     Some(batch) => self.ready.push_back(batch),
                     None => self.state = State::Done,
                 },
@@ -485,7 +504,7 @@ impl Reader {
                 ));
             }
         }
-        let mut scatter = Scatter::new(census, schema, self.plan.wanted.numbers.len())?;
+        let mut scatter = Scatter::new(census, schema, self.plan.wanted.numbers.len(), self.options.batch_rows)?;
         self.conveyor = Some(Conveyor::start(&self.plan, &self.options)?);
         while let Some(piece) = next_piece(&self.plan, &self.options, &mut self.conveyor, &mut self.counts)? {
             scatter.push(&piece)?;

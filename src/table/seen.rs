@@ -28,11 +28,28 @@ impl Seen {
         if self.tables.is_empty() {
             self.tables.resize(TABLES, Table::default());
         }
-        let slot = [hash as u16, (hash >> 16) as u16, (hash >> 32) as u16];
-        // One value stands for emptiness; the hash next to it stands in.
-        let slot = if slot == EMPTY { [1, 0, 0] } else { slot };
-        self.tables[(hash >> 50) as usize].insert(slot)
+        self.tables[(hash >> 50) as usize].insert(slot_of(hash))
     }
+
+    /// Brings into the cache what the next calls of [`Seen::insert`] will look at: side by side, where each would wait for
+    /// memory by itself.
+    pub fn expect(&self, hashes: &[u64]) {
+        if self.tables.is_empty() {
+            return;
+        }
+        let mut looked_at = 0;
+        for &hash in hashes {
+            let table = &self.tables[(hash >> 50) as usize];
+            looked_at |= table.slots.get(table.home(slot_of(hash))).map_or(0, |slot| slot[0]);
+        }
+        std::hint::black_box(looked_at);
+    }
+}
+
+fn slot_of(hash: u64) -> Slot {
+    let slot = [hash as u16, (hash >> 16) as u16, (hash >> 32) as u16];
+    // One value stands for emptiness; the hash next to it stands in.
+    if slot == EMPTY { [1, 0, 0] } else { slot }
 }
 
 impl Table {
@@ -55,11 +72,16 @@ impl Table {
         true
     }
 
+    /// Where to begin to look for a value.
+    fn home(&self, slot: Slot) -> usize {
+        let spread = u64::from(slot[0]) | u64::from(slot[1]) << 16;
+        ((spread * self.slots.len() as u64) >> 32) as usize
+    }
+
     /// Where a value is, or else belongs.
     fn place(&self, slot: Slot) -> usize {
         let length = self.slots.len();
-        let spread = u64::from(slot[0]) | u64::from(slot[1]) << 16;
-        let mut place = ((spread * length as u64) >> 32) as usize;
+        let mut place = self.home(slot);
         while self.slots[place] != EMPTY && self.slots[place] != slot {
             place = if place + 1 == length { 0 } else { place + 1 };
         }

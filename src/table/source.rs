@@ -183,6 +183,14 @@ impl Source {
     }
 }
 
+/// Whether a file or folder is there, here or in a store.
+///
+/// # Errors
+/// [`Error::Input`]: a store that does not answer, or denies it.
+pub fn exists(input: &str) -> Result<bool> {
+    if store::is_url(input) { store::exists(input) } else { Ok(Path::new(input).exists()) }
+}
+
 /// "is not in the input; did you mean …? (columns: …)", or without a guess.
 fn missing_message(name: &str, names: &[&str]) -> String {
     /// More names than these would hide the message.

@@ -119,7 +119,7 @@ pub(super) struct Scatter {
 }
 
 impl Scatter {
-    pub fn new(census: Census, schema: &KeySchema, columns: usize) -> Result<Scatter> {
+    pub fn new(census: Census, schema: &KeySchema, columns: usize, batch_rows: usize) -> Result<Scatter> {
         let Census { memory, curves, lengths, curve } = census;
         let failed = |error: std::io::Error| unwritable(&memory.folder, &error);
         let mut written = curve.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -129,7 +129,7 @@ impl Scatter {
         let (mut part, mut next) = (Vec::with_capacity(lengths.len()), Vec::with_capacity(lengths.len()));
         let mut first = 0;
         while first < lengths.len() {
-            let end = batch_end(&lengths, first);
+            let end = batch_end(&lengths, first, batch_rows);
             let rows: usize = lengths[first..end].iter().map(|length| *length as usize).sum();
             match parts.last_mut() {
                 Some(last) if last.rows + rows <= most => {}
@@ -210,14 +210,14 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// The next batch, cut where it would be cut in memory.
-    pub fn next(&mut self) -> Result<Option<Batch>> {
+    pub fn next(&mut self, batch_rows: usize) -> Result<Option<Batch>> {
         if self.curve == self.lengths.len() {
             return Ok(None);
         }
         if self.curve == self.end {
             self.load()?;
         }
-        let curves = self.curve..batch_end(&self.lengths, self.curve);
+        let curves = self.curve..batch_end(&self.lengths, self.curve, batch_rows);
         let mut offsets = vec![0];
         let mut keys = self.schema.no_keys();
         for curve in curves.clone() {

@@ -366,25 +366,37 @@ impl Block {
         RecordBatch::try_new(schema.clone(), columns.into_iter().map(plain).collect()).map(Block)
     }
 
-    /// A text of a result column; the empty one where there is none.
+    /// The texts of a result column, row by row; the empty one where there is none.
     ///
     /// # Panics
     /// Where the table has no such column of texts.
-    pub fn text(&self, column: &str, row: usize) -> &str {
-        self.0.column_by_name(column).expect("a column of this table").as_string::<i32>().value(row)
+    pub fn texts<'a>(&'a self, column: &str) -> impl Fn(usize) -> &'a str + use<'a> {
+        let texts = self.0.column_by_name(column).expect("a column of this table").as_string::<i32>();
+        |row| texts.value(row)
     }
 
-    /// A number of a result column, of f64 or u32; NaN for null.
+    /// The numbers of a result column, of f64 or u32, row by row; NaN for null.
     ///
     /// # Panics
     /// Where the table has no such column of numbers.
-    pub fn number(&self, column: &str, row: usize) -> f64 {
-        let column = self.0.column_by_name(column).expect("a column of this table");
-        match column.data_type() {
-            _ if column.is_null(row) => f64::NAN,
-            DataType::UInt32 => f64::from(column.as_primitive::<UInt32Type>().value(row)),
-            _ => column.as_primitive::<Float64Type>().value(row),
+    pub fn numbers<'a>(&'a self, column: &str) -> impl Fn(usize) -> f64 + use<'a> {
+        let numbers = self.0.column_by_name(column).expect("a column of this table");
+        let (wide, counts) = (numbers.as_primitive_opt::<Float64Type>(), numbers.as_primitive_opt::<UInt32Type>());
+        move |row| match (wide, counts) {
+            _ if numbers.is_null(row) => f64::NAN,
+            (Some(wide), _) => wide.value(row),
+            (_, Some(counts)) => f64::from(counts.value(row)),
+            _ => panic!("a column of numbers"),
         }
+    }
+
+    /// The truth values of a result column, row by row.
+    ///
+    /// # Panics
+    /// Where the table has no such column.
+    pub fn flags<'a>(&'a self, column: &str) -> impl Fn(usize) -> bool + use<'a> {
+        let flags = self.0.column_by_name(column).expect("a column of this table").as_boolean();
+        |row| flags.value(row)
     }
 
     /// How many texts a list of a result column holds.
@@ -410,14 +422,6 @@ impl Block {
         let mut columns = self.0.columns().to_vec();
         columns[at] = Values::Number(numbers).into_array();
         Block::new(&schema, columns).expect("as many numbers as rows, in a column of numbers")
-    }
-
-    /// A truth value of a result column.
-    ///
-    /// # Panics
-    /// Where the table has no such column.
-    pub fn flag(&self, column: &str, row: usize) -> bool {
-        self.0.column_by_name(column).expect("a column of this table").as_boolean().value(row)
     }
 }
 

@@ -10,7 +10,7 @@ use sweepfit::fit::gpu::{Gpu, Stage};
 use sweepfit::fit::pack::{Plan, Weighting};
 use sweepfit::fit::{Backend, Loss, Objective, Space};
 use sweepfit::law::{Law, Mapping};
-use sweepfit::pipeline::{self, Device, Fit, Report, Request, Rerun};
+use sweepfit::pipeline::{self, Device, Fit, Ledger, Report, Request, Rerun};
 use sweepfit::table::{Selection, Source};
 
 /// Fits `x` and `y` of `input` by a power law with a floor.
@@ -40,7 +40,7 @@ fn fit(
         parts: None,
         verify: 0,
         memory: None,
-        rerun: Rerun { resume, ..Rerun::default() },
+        rerun: Rerun { ledger: resume.then(|| Ledger::path_of(Path::new(out))), ..Rerun::default() },
         threads: 2,
         interrupted: Default::default(),
     };

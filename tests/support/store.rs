@@ -1,5 +1,8 @@
-//! A small store on the loopback: what S3's protocol needs for reading, listing and uploading, plain files over HTTP, and
+//! A small store on the loopback: what reading, listing, uploading, replacing and removing need of the protocols of S3, of
+//! Google Cloud Storage (its XML side, which is S3's but for a few headers) and of Azure (`azure`), plain files over HTTP, and
 //! faults on request. Signatures are not looked at.
+
+mod azure;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +27,8 @@ pub enum Fault {
     Deny,
     /// No answer for a long time.
     Stall,
+    /// Another client writes the object first, as it is.
+    Overtake,
 }
 
 /// One request, for tests that look at what was asked.
@@ -33,15 +38,41 @@ pub struct Asked {
     pub path: String,
     pub query: String,
     pub range: Option<(usize, usize)>,
+    /// The object must be in this state: its tag, or a generation; `*` and `0`: none.
+    pub condition: Option<Condition>,
+    /// Whether the request speaks Azure's language.
+    pub azure: bool,
     /// Bytes of the body that was sent back.
     pub sent: usize,
+}
+
+/// What a write asks of the object that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    Absent,
+    Tag(String),
+}
+
+/// An object and how often its name was written.
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Vec<u8>,
+    generation: u64,
+}
+
+impl Object {
+    fn tag(&self) -> String {
+        format!("\"{}-{}\"", self.bytes.len(), self.generation)
+    }
 }
 
 type Decide = dyn Fn(usize, &Asked) -> Fault + Send + Sync;
 
 struct State {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    uploads: Mutex<BTreeMap<String, BTreeMap<usize, Vec<u8>>>>,
+    objects: Mutex<BTreeMap<String, Object>>,
+    /// Parts by their number, or by the name that Azure's clients give them.
+    uploads: Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
+    generations: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
     count: AtomicUsize,
     stopped: AtomicBool,
@@ -77,6 +108,7 @@ impl Server {
         let state = Arc::new(State {
             objects: Mutex::default(),
             uploads: Mutex::default(),
+            generations: AtomicUsize::new(1),
             asked: Mutex::default(),
             count: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -112,13 +144,37 @@ impl Server {
         .to_vec()
     }
 
+    /// Variables under which a client finds the server as Google Cloud Storage.
+    pub fn as_google(&self) -> Vec<(String, String)> {
+        let address = format!("http://{}", self.address);
+        [("GOOGLE_BASE_URL", address.as_str()), ("GOOGLE_ALLOW_HTTP", "true"), ("GOOGLE_BEARER_TOKEN", "token")]
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .to_vec()
+    }
+
+    /// Variables under which a client finds the server as Azure's blobs.
+    pub fn as_azure(&self) -> Vec<(String, String)> {
+        [
+            ("AZURE_STORAGE_ENDPOINT", format!("http://{}", self.address).as_str()),
+            ("AZURE_ALLOW_HTTP", "true"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "account"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
+        ]
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .to_vec()
+    }
+
     /// Puts an object; `path` is `bucket/key`.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
-        self.state.objects.lock().expect("objects").insert(path.to_string(), bytes);
+        self.state.write(path, bytes);
     }
 
     pub fn get(&self, path: &str) -> Option<Vec<u8>> {
-        self.state.objects.lock().expect("objects").get(path).cloned()
+        self.state.objects.lock().expect("objects").get(path).map(|object| object.bytes.clone())
+    }
+
+    pub fn remove(&self, path: &str) {
+        self.state.objects.lock().expect("objects").remove(path);
     }
 
     /// The names of all objects.
@@ -134,6 +190,28 @@ impl Server {
     /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().expect("requests").clone()
+    }
+}
+
+impl State {
+    /// Writes an object; its new tag.
+    fn write(&self, path: &str, bytes: Vec<u8>) -> Object {
+        let object = Object { bytes, generation: self.generations.fetch_add(1, Ordering::SeqCst) as u64 };
+        self.objects.lock().expect("objects").insert(path.to_string(), object.clone());
+        object
+    }
+
+    /// Whether the object is in the state that a write asks for.
+    fn allows(&self, asked: &Asked) -> bool {
+        let objects = self.objects.lock().expect("objects");
+        let there = objects.get(&asked.path);
+        match &asked.condition {
+            None => true,
+            Some(Condition::Absent) => there.is_none(),
+            Some(Condition::Tag(tag)) => {
+                there.is_some_and(|object| object.tag() == *tag || object.generation.to_string() == *tag)
+            }
+        }
     }
 }
 
@@ -160,7 +238,7 @@ fn serve(state: &State, connection: TcpStream) -> std::io::Result<()> {
         let (method, target) = (words.next().unwrap_or_default().to_string(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (path, query) = (decoded(path.trim_start_matches('/')), query.to_string());
-        let (mut length, mut range, mut continues) = (0, None, false);
+        let (mut length, mut range, mut continues, mut condition, mut azure) = (0, None, false, None, false);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
@@ -169,6 +247,10 @@ fn serve(state: &State, connection: TcpStream) -> std::io::Result<()> {
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.parse().unwrap_or(0),
                 "expect" => continues = true,
+                "x-ms-version" => azure = true,
+                "if-none-match" if value == "*" => condition = Some(Condition::Absent),
+                "x-goog-if-generation-match" if value == "0" => condition = Some(Condition::Absent),
+                "if-match" | "x-goog-if-generation-match" => condition = Some(Condition::Tag(value.to_string())),
                 "range" => {
                     let ends = value.trim_start_matches("bytes=").split_once('-');
                     range =
@@ -182,7 +264,7 @@ fn serve(state: &State, connection: TcpStream) -> std::io::Result<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let mut asked = Asked { method, path, query, range, sent: 0 };
+        let mut asked = Asked { method, path, query, range, condition, azure, sent: 0 };
         let asked_for_head = asked.method == "HEAD";
         let number = state.count.fetch_add(1, Ordering::SeqCst);
         let fault = (state.decide)(number, &asked);
@@ -195,6 +277,12 @@ fn serve(state: &State, connection: TcpStream) -> std::io::Result<()> {
             Fault::Throttle => error("503 Slow Down", "SlowDown"),
             Fault::Broken => error("500 Internal Server Error", "InternalError"),
             Fault::Deny => error("403 Forbidden", "AccessDenied"),
+            Fault::Overtake => {
+                let there = state.objects.lock().expect("objects").get(&asked.path).cloned();
+                there.into_iter().for_each(|object| drop(state.write(&asked.path, object.bytes)));
+                if asked.azure { azure::answer(state, &asked, body) } else { answer(state, &asked, body) }
+            }
+            Fault::None | Fault::Truncate if asked.azure => azure::answer(state, &asked, body),
             Fault::None | Fault::Truncate => answer(state, &asked, body),
         };
         let mut head = format!("HTTP/1.1 {status}\r\n");
@@ -222,26 +310,81 @@ fn error(status: &'static str, code: &str) -> Answer {
     (status, vec![("Content-Type", "application/xml".into())], body.into_bytes())
 }
 
-fn answer(state: &State, asked: &Asked, body: Vec<u8>) -> Answer {
-    let parameter = |name: &str| {
-        let mut pairs = asked.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+impl Asked {
+    /// A value of the query.
+    fn parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.find(|(own, _)| *own == name).map(|(_, value)| decoded(value))
-    };
-    let mut objects = state.objects.lock().expect("objects");
-    let mut uploads = state.uploads.lock().expect("uploads");
-    let xml = |text: String| ("200 OK", vec![("Content-Type", "application/xml".to_string())], text.into_bytes());
-    let tag = |bytes: &[u8]| format!("\"{}-{}\"", bytes.len(), bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+    }
+}
+
+fn xml(text: String) -> Answer {
+    ("200 OK", vec![("Content-Type", "application/xml".to_string())], text.into_bytes())
+}
+
+/// An object, or what was asked of it.
+fn sent(state: &State, asked: &Asked) -> Answer {
+    let objects = state.objects.lock().expect("objects");
+    let Some(object) = objects.get(&asked.path) else { return error("404 Not Found", "NoSuchKey") };
+    let bytes = &object.bytes;
+    // Reading a state that is gone by now.
+    if asked.method == "GET" && matches!(&asked.condition, Some(Condition::Tag(tag)) if *tag != object.tag()) {
+        return error("412 Precondition Failed", "PreconditionFailed");
+    }
+    let mut headers = described(object);
+    headers.push(("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_string()));
+    if asked.method == "HEAD" {
+        headers.push(("Content-Length", bytes.len().to_string()));
+        return ("200 OK", headers, Vec::new());
+    }
+    match asked.range {
+        Some((from, to)) if state.ranges && from < bytes.len() => {
+            let to = to.min(bytes.len() - 1);
+            headers.push(("Content-Range", format!("bytes {from}-{to}/{}", bytes.len())));
+            ("206 Partial Content", headers, bytes[from..=to].to_vec())
+        }
+        _ => ("200 OK", headers, bytes.clone()),
+    }
+}
+
+/// The state of an object, as S3 and as Google call it.
+fn described(object: &Object) -> Vec<(&'static str, String)> {
+    vec![("ETag", object.tag()), ("x-goog-generation", object.generation.to_string())]
+}
+
+/// Names and contents below a path.
+fn below(state: &State, container: &str, prefix: &str) -> Vec<(String, Object)> {
+    let container = format!("{}/", container.trim_end_matches('/'));
+    let objects = state.objects.lock().expect("objects");
+    let found = objects.iter().filter_map(|(name, object)| {
+        let key = name.strip_prefix(&container)?;
+        key.starts_with(prefix).then(|| (key.to_string(), object.clone()))
+    });
+    found.collect()
+}
+
+/// What stands between tags of a name.
+fn texts_in(body: &[u8], tag: &str) -> Vec<String> {
+    let body = String::from_utf8_lossy(body).into_owned();
+    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+    let rest = body.split(&open).skip(1);
+    rest.filter_map(|rest| rest.split_once(&close).map(|(text, _)| text.to_string())).collect()
+}
+
+fn answer(state: &State, asked: &Asked, body: Vec<u8>) -> Answer {
+    let parameter = |name: &str| asked.parameter(name);
+    let refused = || error("412 Precondition Failed", "PreconditionFailed");
+    let written = |object: Object| ("200 OK", described(&object), Vec::new());
+    let uploads = || state.uploads.lock().expect("uploads");
     match (asked.method.as_str(), parameter("uploadId"), parameter("uploads")) {
         ("GET", ..) if parameter("list-type").is_some() => {
-            let bucket = format!("{}/", asked.path.trim_end_matches('/'));
-            let prefix = format!("{bucket}{}", parameter("prefix").unwrap_or_default());
-            let found = objects.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(name, bytes)| {
-                let key = &name[bucket.len()..];
+            let found = below(state, &asked.path, &parameter("prefix").unwrap_or_default());
+            let found = found.iter().map(|(key, object)| {
                 format!(
                     "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag>\
                      <Size>{}</Size></Contents>",
-                    tag(bytes),
-                    bytes.len()
+                    object.tag(),
+                    object.bytes.len()
                 )
             });
             xml(format!(
@@ -249,50 +392,48 @@ fn answer(state: &State, asked: &Asked, body: Vec<u8>) -> Answer {
                 found.collect::<String>()
             ))
         }
-        ("GET" | "HEAD", ..) => {
-            let Some(bytes) = objects.get(&asked.path) else { return error("404 Not Found", "NoSuchKey") };
-            let mut headers =
-                vec![("ETag", tag(bytes)), ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_string())];
-            if asked.method == "HEAD" {
-                headers.push(("Content-Length", bytes.len().to_string()));
-                return ("200 OK", headers, Vec::new());
-            }
-            match asked.range {
-                Some((from, to)) if state.ranges && from < bytes.len() => {
-                    let to = to.min(bytes.len() - 1);
-                    headers.push(("Content-Range", format!("bytes {from}-{to}/{}", bytes.len())));
-                    ("206 Partial Content", headers, bytes[from..=to].to_vec())
-                }
-                _ => ("200 OK", headers, bytes.clone()),
-            }
+        ("GET" | "HEAD", ..) => sent(state, asked),
+        ("POST", ..) if parameter("delete").is_some() => {
+            let names = texts_in(&body, "Key");
+            names.iter().for_each(|name| {
+                state.objects.lock().expect("objects").remove(&format!("{}/{name}", asked.path.trim_end_matches('/')));
+            });
+            let deleted = names.iter().map(|name| format!("<Deleted><Key>{name}</Key></Deleted>"));
+            xml(format!("<DeleteResult>{}</DeleteResult>", deleted.collect::<String>()))
         }
         ("POST", _, Some(_)) => {
             let id = format!("upload-{}", state.count.load(Ordering::SeqCst));
-            uploads.insert(id.clone(), BTreeMap::new());
+            uploads().insert(id.clone(), BTreeMap::new());
             xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
         ("PUT", Some(id), _) => {
-            let tag = tag(&body);
+            let mut uploads = uploads();
             let Some(upload) = uploads.get_mut(&id) else { return error("404 Not Found", "NoSuchUpload") };
-            upload.insert(parameter("partNumber").and_then(|number| number.parse().ok()).unwrap_or(0), body);
+            let tag = format!("\"{}\"", body.len());
+            let number: usize = parameter("partNumber").and_then(|number| number.parse().ok()).unwrap_or(0);
+            upload.insert(format!("{number:05}"), body);
             ("200 OK", vec![("ETag", tag)], Vec::new())
         }
         ("POST", Some(id), _) => {
-            let Some(parts) = uploads.remove(&id) else { return error("404 Not Found", "NoSuchUpload") };
-            let whole: Vec<u8> = parts.into_values().flatten().collect();
-            let tag = tag(&whole);
-            objects.insert(asked.path.clone(), whole);
-            xml(format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag></CompleteMultipartUploadResult>"))
+            let Some(parts) = uploads().remove(&id) else { return error("404 Not Found", "NoSuchUpload") };
+            let object = state.write(&asked.path, parts.into_values().flatten().collect());
+            let mut answer = xml(format!(
+                "<CompleteMultipartUploadResult><ETag>{}</ETag></CompleteMultipartUploadResult>",
+                object.tag()
+            ));
+            answer.1.extend(described(&object));
+            answer
         }
         ("DELETE", Some(id), _) => {
-            uploads.remove(&id);
+            uploads().remove(&id);
             ("204 No Content", vec![], Vec::new())
         }
-        ("PUT", ..) => {
-            let tag = tag(&body);
-            objects.insert(asked.path.clone(), body);
-            ("200 OK", vec![("ETag", tag)], Vec::new())
-        }
+        ("DELETE", ..) => match state.objects.lock().expect("objects").remove(&asked.path) {
+            Some(_) => ("204 No Content", vec![], Vec::new()),
+            None => error("404 Not Found", "NoSuchKey"),
+        },
+        ("PUT", ..) if !state.allows(asked) => refused(),
+        ("PUT", ..) => written(state.write(&asked.path, body)),
         _ => error("405 Method Not Allowed", "MethodNotAllowed"),
     }
 }

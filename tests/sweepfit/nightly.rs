@@ -97,15 +97,9 @@ fn a_thousand_kills_of_two_hundred_thousand_curves_lose_nothing() {
     survives(200_000, 1_000, false, &[]);
 }
 
-#[test]
-fn a_ledger_of_other_options_or_inputs_is_refused_with_the_reason() {
-    let folder = Folder::new();
-    let input = sweep(&folder, 60_000, false);
-    let out = folder.file("fits.parquet");
-    let arguments = fit_command(&input, &out, &["--resume"]);
-    // Killed as soon as there is something to go on behind: a batch is about a megabyte.
-    let mut child = command(&texts(&arguments)).stderr(Stdio::null()).spawn().expect("the binary starts");
-    let ledger = folder.path(".fits.parquet.ledger");
+/// Kills a run as soon as there is something to go on behind, a batch being about a megabyte; what its ledger holds.
+fn killed(arguments: &[String], ledger: &Path) -> Vec<u8> {
+    let mut child = command(&texts(arguments)).stderr(Stdio::null()).spawn().expect("the binary starts");
     let deadline = Instant::now() + Duration::from_secs(60);
     while ledger.metadata().map_or(0, |metadata| metadata.len()) < 3_000_000 {
         assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "no ledger was written");
@@ -113,7 +107,79 @@ fn a_ledger_of_other_options_or_inputs_is_refused_with_the_reason() {
     }
     child.kill().expect("killed");
     child.wait().expect("an end");
+    std::fs::read(ledger).expect("a ledger")
+}
+
+/// Changes the last digit of a line of a CSV file, which stays as long and as old as it was.
+fn change_a_digit(file: &str, line: usize) {
+    let written = std::fs::metadata(file).and_then(|metadata| metadata.modified()).expect("a time");
+    let mut bytes = std::fs::read(file).expect("the file");
+    let end = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(line).expect("a line").0;
+    bytes[end - 1] = if bytes[end - 1] == b'3' { b'7' } else { b'3' };
+    std::fs::write(file, bytes).expect("written");
+    std::fs::File::options().write(true).open(file).and_then(|file| file.set_modified(written)).expect("its time");
+}
+
+#[test]
+fn a_job_that_nobody_watches_begins_anew_where_what_was_left_is_of_no_use() {
+    let folder = Folder::new();
+    let table = Table::read(Path::new(&sweep(&folder, 60_000, false)));
+    let Column::Texts(curve) = &table.columns["curve"] else { panic!("curve is a text") };
+    let (x, y) = (table.numbers("x"), table.numbers("y"));
+    let rows = (0..table.rows).map(|row| format!("{},{:?},{:?}\n", curve[row], x[row], y[row]));
+    let input = folder.text("sweep.csv", &std::iter::once("curve,x,y\n".to_string()).chain(rows).collect::<String>());
+    let (out, ledger) = (folder.file("fits.parquet"), folder.path("kept.ledger"));
+    let ledger_name = folder.file("kept.ledger");
+    let attended = fit_command(&input, &out, &["--resume", "--ledger", &ledger_name, "--since", &out]);
+    let unwatched = [&attended[..], &["--or-begin-anew".to_string()]].concat();
+    let expected = || fit(&input, &[&FIT[..], &["--fingerprint"]].concat());
+    // The first night: there are no fits yet.
+    let ran = run(&texts(&attended));
+    assert!(ran.code == 2 && ran.stderr.contains("fits.parquet: is not there; in the first night"), "{}", ran.stderr);
+    killed(&unwatched, &ledger);
+    // By the next night the input is another one.
+    let bytes = std::fs::read(&input).expect("the input");
+    std::fs::write(&input, &bytes).expect("the same rows, written later");
     let kept = std::fs::read(&ledger).expect("a ledger");
+    let resumed = fit_command(&input, &out, &["--fingerprint", "--resume", "--ledger", &ledger_name]);
+    let ran = run(&texts(&resumed));
+    assert!(ran.code == 2 && ran.stderr.contains("begin anew with --or-begin-anew"), "{}", ran.stderr);
+    let job = run(&[&texts(&unwatched)[..], &["--print-job"]].concat()).stdout;
+    let job = folder.text("job.toml", &job);
+    let checked = run(&["run", &job, "--check"]);
+    assert!(checked.code == 0 && checked.stderr.contains("another run: input"), "{}", checked.stderr);
+    assert!(std::fs::read(&ledger).expect("a ledger") == kept, "looking changed the ledger");
+    let ran = run(&["run", &job]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for reason in ["beginning anew: ", "another run: input", "fits.parquet is not there"] {
+        assert!(ran.stderr.contains(reason), "{reason}: {}", ran.stderr);
+    }
+    assert!(!ledger.exists());
+    assert_same_rows(&expected(), &Table::read(Path::new(&out)));
+    // A change that neither length nor time betrays shows when batches are compared with those of the ledger.
+    std::fs::remove_file(&out).expect("removed");
+    killed(&unwatched, &ledger);
+    change_a_digit(&input, 1);
+    let ran = run(&["run", &job]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("batch 1 of the input has changed since") && !ledger.exists(), "{}", ran.stderr);
+    assert_same_rows(&expected(), &Table::read(Path::new(&out)));
+    // Fits of another job.
+    assert_eq!(run(&texts(&fit_command(&input, &out, &["--fingerprint", "--loss", "huber"]))).code, 0);
+    let ran = run(&["run", &job]);
+    assert!(ran.code == 0 && ran.stderr.contains("another job: objective was"), "{}", ran.stderr);
+    assert_same_rows(&expected(), &Table::read(Path::new(&out)));
+    assert!(run(&["run", &job]).stderr.contains("60,000 carried over"));
+}
+
+#[test]
+fn a_ledger_of_other_options_or_inputs_is_refused_with_the_reason() {
+    let folder = Folder::new();
+    let input = sweep(&folder, 60_000, false);
+    let out = folder.file("fits.parquet");
+    let arguments = fit_command(&input, &out, &["--resume"]);
+    let ledger = folder.path(".fits.parquet.ledger");
+    let kept = killed(&arguments, &ledger);
 
     let other = run(&texts(&fit_command(&input, &out, &["--resume", "--loss", "huber"])));
     assert_eq!(other.code, 2);
@@ -157,7 +223,7 @@ fn a_second_run_on_one_output_names_the_first_and_a_terminated_one_can_be_resume
     std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
     let asked = Instant::now();
     let ran: Ran = child.wait_with_output().expect("an end").into();
-    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to stop", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?} to stop", asked.elapsed());
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("the same command goes on there"), "{}", ran.stderr);
     assert!(ledger.exists() && !folder.path("fits.parquet").exists());
@@ -228,6 +294,137 @@ fn only_what_changed_is_fitted_again_and_the_table_is_that_of_a_fit_of_everythin
         assert_eq!(carried.metadata["sweepfit.curves_carried_over"], "1800");
         assert_eq!(carried.metadata["sweepfit.counts"], expected.metadata["sweepfit.counts"]);
     }
+}
+
+#[test]
+fn the_summary_of_a_night_speaks_of_the_whole_table() {
+    let options = [
+        &[][..],
+        &["--drop-bad-rows"],
+        &["--law", "power", "--select", "bic"],
+        &["--law", "power", "--select", "holdout", "--drop-bad-rows"],
+        &["--bootstrap", "20"],
+    ];
+    for more in options {
+        let folder = Folder::new();
+        let input = sweep(&folder, 400, false);
+        let mut table = Table::read(Path::new(&input));
+        let Some(Column::Numbers(y)) = table.columns.get_mut("y") else { panic!("y is a number") };
+        (0..400).step_by(9).for_each(|row| y[row] = f64::NAN);
+        let Some(Column::Numbers(x)) = table.columns.get_mut("x") else { panic!("x is a number") };
+        (1000..1400).step_by(7).for_each(|row| x[row] = 0.0);
+        // Some curves have as many points as parameters, and some fewer.
+        let keep = |row: &usize| !(240..250).contains(&(row / 8)) || row % 8 < 3 - (row / 8) % 2;
+        let rows: Vec<usize> = (0..table.rows).filter(keep).collect();
+        let mut table = table.take(&rows);
+        table.write(Path::new(&input), 1_000);
+        let (first, second, all) =
+            (folder.file("first.parquet"), folder.file("second.parquet"), folder.file("all.parquet"));
+        let fitted = |out: &str, options: &[&str]| {
+            let ran = run(&texts(&fit_command(&input, out, &[more, options].concat())));
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            ran.stderr
+        };
+        fitted(&first, &["--fingerprint"]);
+        let Some(Column::Numbers(y)) = table.columns.get_mut("y") else { panic!("y is a number") };
+        let last = y.len() - 1;
+        y[last] *= 1.01;
+        table.write(Path::new(&input), 1_000);
+        fitted(&all, &["--fingerprint"]);
+        let said = fitted(&second, &["--since", &first]);
+        assert!(said.contains("399 carried over, 1 changed"), "{said}");
+        let (expected, carried) = (Table::read(Path::new(&all)), Table::read(Path::new(&second)));
+        for key in ["rows_missing", "rows_dropped", "counts"] {
+            let key = format!("sweepfit.{key}");
+            assert_eq!(carried.metadata[&key], expected.metadata[&key], "{key} {more:?}");
+        }
+        assert_ne!(expected.metadata["sweepfit.rows_missing"], "0");
+        let cards = |table: &Table| {
+            let mut cards: serde_json::Value =
+                serde_json::from_str(&table.metadata["sweepfit.laws"]).expect("JSON of the laws");
+            for card in cards.as_array_mut().expect("a list") {
+                // What a night has drawn is its own.
+                for own in ["replicates", "not_fitted", "at_bound", "judged"] {
+                    card["bootstrap"][own].take();
+                }
+            }
+            cards
+        };
+        assert_eq!(cards(&carried), cards(&expected), "{more:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn whatever_a_run_is_doing_it_stops_within_a_second_of_a_signal() {
+    let folder = Folder::new();
+    let (input, scattered) = (sweep(&folder, 200_000, false), sweep(&folder, 200_001, true));
+    let then = folder.file("then.parquet");
+    assert_eq!(run(&texts(&fit_command(&input, &then, &["--fingerprint"]))).code, 0);
+    let out = folder.file("out.parquet");
+    let cases = [
+        // One batch of these takes minutes.
+        (&input, &["--law", "bnsl2"][..]),
+        (&input, &["--bootstrap", "1000"]),
+        (&scattered, &["--memory", "64MiB", "--resume"]),
+        (&input, &["--since", &then]),
+    ];
+    let mut moments = Stream::new(8, 1);
+    for (input, more) in cases {
+        let arguments = fit_command(input, &out, more);
+        for _ in 0..4 {
+            let mut child = command(&texts(&arguments)).stderr(Stdio::null()).spawn().expect("the binary starts");
+            std::thread::sleep(Duration::from_secs_f64(moments.uniform(0.05, 1.0)));
+            if child.try_wait().expect("a child").is_some() {
+                continue;
+            }
+            std::process::Command::new("kill")
+                .args(["-TERM", &child.id().to_string()])
+                .status()
+                .expect("kill is there");
+            let asked = Instant::now();
+            let code = child.wait().expect("an end").code();
+            assert!(asked.elapsed() < Duration::from_secs(1), "{more:?} took {:?} to stop", asked.elapsed());
+            // Done, where the signal came too late.
+            assert!(matches!(code, Some(2 | 0)), "{more:?} {code:?}");
+        }
+    }
+}
+
+#[test]
+fn parts_are_gone_on_from_however_they_were_made() {
+    let folder = Folder::new();
+    let input = sweep(&folder, 300, false);
+    let mut table = Table::read(Path::new(&input));
+    let groups = (0..table.rows).map(|row| format!("{}/ä", row / 8 % 3)).collect();
+    table.columns.insert("group".to_string(), Column::Texts(groups));
+    table.names.push("group".to_string());
+    table.write(Path::new(&input), 1_000);
+    let (parts, whole) = (folder.file("parts"), folder.file("whole.parquet"));
+    let laws = ["--law", "power", "--by", "group,curve"];
+    let arguments = |out: &str, more: &[&str]| {
+        let fit = ["fit", &input, "--law", "saturating_power", "--x", "x", "--y", "y"];
+        [&fit[..], &laws, more, &["-o", out]].concat().into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let fitted = |out: &str, more: &[&str]| {
+        let ran = run(&texts(&arguments(out, more)));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    // A part ends between the laws of a curve; a folder holds the key.
+    for parted in [&["--part-rows", "71"][..], &["--partition-by", "group"]] {
+        fitted(&parts, &[parted, &["--fingerprint"]].concat());
+        let said = fitted(&parts, &[parted, &["--since", &parts]].concat());
+        assert!(said.contains("300 carried over, 0 changed, 0 new; 0 curves vanished"), "{said}");
+        let said = fitted(&whole, &["--since", &parts]);
+        assert!(said.contains("300 carried over"), "{said}");
+        let all = folder.file("all.parquet");
+        fitted(&all, &["--fingerprint"]);
+        assert_same_rows(&Table::read(Path::new(&all)), &Table::read(Path::new(&whole)));
+    }
+    fitted(&parts, &["--partition-by", "law", "--fingerprint"]);
+    let torn = run(&texts(&arguments(&whole, &["--since", &parts])));
+    assert!(torn.code == 2 && torn.stderr.contains("parts by law or status tear them apart"), "{}", torn.stderr);
 }
 
 #[test]

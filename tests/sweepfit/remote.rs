@@ -271,3 +271,185 @@ fn a_run_that_waits_for_a_store_stops_within_a_second() {
         assert_eq!(server.names(), ["w/sweep.parquet"]);
     }
 }
+
+/// The three stores that the server speaks for: what their URLs begin with, and where clients find it.
+fn stores(server: &Server) -> [(&'static str, Vec<(String, String)>); 3] {
+    [("s3", server.environment()), ("gs", server.as_google()), ("az", server.as_azure())]
+}
+
+fn run_in(environment: &[(String, String)], arguments: &[&str]) -> Ran {
+    command(arguments).envs(environment.iter().cloned()).output().expect("the binary starts").into()
+}
+
+/// Throttling, resets, server errors and broken bodies, at one request in three.
+fn shaky(number: usize, _: &Asked) -> Fault {
+    match number % 12 {
+        1 => Fault::Throttle,
+        4 => Fault::Reset,
+        7 => Fault::Broken,
+        10 => Fault::Truncate,
+        _ => Fault::None,
+    }
+}
+
+/// The shipped sweep with a tenth of its values changed.
+fn a_night_later(folder: &Folder) -> Vec<u8> {
+    let mut table = Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SWEEP));
+    let Some(crate::support::Column::Numbers(loss)) = table.columns.get_mut("loss") else { panic!("loss is a number") };
+    loss.iter_mut().step_by(350).for_each(|loss| *loss *= 1.01);
+    table.write(&folder.path("later.parquet"), 4_000);
+    fs::read(folder.path("later.parquet")).expect("the file")
+}
+
+#[test]
+fn a_night_in_every_store_goes_on_from_the_fits_of_the_one_before_under_faults() {
+    for store in 0..3 {
+        let (folder, server) = (Folder::new(), Server::faulty(shaky));
+        let (scheme, environment) = stores(&server)[store].clone();
+        let at = |name: &str| format!("{scheme}://w/{name}");
+        server.put("w/sweep.parquet", sweep());
+        let (input, fits, summary) = (at("sweep.parquet"), at("fits/fits.parquet"), at("fits/summary.json"));
+        let ran = run_in(&environment, &[&["fit", &input], &SWEEP_FIT[..], &["--fingerprint", "-o", &fits]].concat());
+        assert_eq!(ran.code, 0, "{scheme}: {}", ran.stderr);
+        server.put("w/sweep.parquet", a_night_later(&folder));
+        let ledger = folder.file("ledger");
+        let more = ["--since", &fits, "--resume", "--ledger", &ledger, "--summary", &summary, "-o", &fits];
+        let ran = run_in(&environment, &[&["fit", &input], &SWEEP_FIT[..], &more].concat());
+        assert_eq!(ran.code, 0, "{scheme}: {}", ran.stderr);
+        assert!(ran.stderr.contains("450 carried over, 50 changed, 0 new; 0 curves vanished"), "{}", ran.stderr);
+        assert!(!folder.path("ledger").exists());
+        // As from disk to disk.
+        let (here, then, now) = (folder.file("later.parquet"), folder.file("then.parquet"), folder.file("now.parquet"));
+        assert_eq!(run(&[&["fit", SWEEP], &SWEEP_FIT[..], &["--fingerprint", "-o", &then]].concat()).code, 0);
+        assert_eq!(run(&[&["fit", &here], &SWEEP_FIT[..], &["--since", &then, "-o", &now]].concat()).code, 0);
+        let stored = server.get("w/fits/fits.parquet").expect("fits");
+        let stored = rows(&stored, &folder, "stored.parquet");
+        assert_equal(&stored, &rows(&fs::read(&now).expect("fits"), &folder, "again.parquet"));
+        let summary = String::from_utf8(server.get("w/fits/summary.json").expect("a summary")).expect("text");
+        assert!(summary.contains("\"carried_over\": 450"), "{summary}");
+    }
+}
+
+/// Names and contents below a folder, whatever the names' last part says of the content.
+fn parts(server: &Server, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let names = server.names().into_iter().filter(|name| name.starts_with(folder) && name.ends_with(".parquet"));
+    names
+        .map(|name| {
+            let short = name[folder.len()..name.len() - "-0123456789abcdef.parquet".len()].to_string();
+            (short, server.get(&name).expect("a part"))
+        })
+        .collect()
+}
+
+const PARTS: [&str; 4] = ["--law", "power", "--partition-by", "law"];
+
+#[test]
+fn parts_in_every_store_are_those_on_a_disk_and_take_the_place_of_the_old_ones() {
+    for store in 0..3 {
+        let (folder, server) = (Folder::new(), Server::faulty(shaky));
+        let (scheme, environment) = stores(&server)[store].clone();
+        let out = format!("{scheme}://w/parts/");
+        let into = |rows: &str| {
+            let more = ["--part-rows", rows, "-o", &out];
+            let ran = run_in(&environment, &[&["fit", SWEEP], &SWEEP_FIT[..], &PARTS, &more].concat());
+            assert_eq!(ran.code, 0, "{scheme}: {}", ran.stderr);
+        };
+        into("200");
+        let here = folder.file("parts");
+        let more = ["--part-rows", "200", "-o", &here];
+        assert_eq!(run(&[&["fit", SWEEP], &SWEEP_FIT[..], &PARTS, &more].concat()).code, 0);
+        let found = parts(&server, "w/parts/");
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = ["power/part-00000", "power/part-00001", "power/part-00002"].map(|name| format!("law={name}"));
+        assert_eq!(names[..3], expected);
+        assert_eq!(names.len(), 6);
+        for (name, bytes) in &found {
+            assert!(*bytes == fs::read(folder.path(&format!("parts/{name}.parquet"))).expect("a part"), "{name}");
+        }
+        let list = String::from_utf8(server.get("w/parts/_sweepfit").expect("the list")).expect("text");
+        assert_eq!(list.lines().count(), 7);
+        // What died while its parts appeared left one behind, and somebody left a note.
+        server.put("w/parts/law=power/part-00007-00000000000000aa.parquet", b"half".to_vec());
+        server.put("w/parts/readme.md", b"hello".to_vec());
+        into("300");
+        assert_eq!(parts(&server, "w/parts/").len(), 4);
+        assert_eq!(server.names().len(), 6);
+        // Read again as one table.
+        let again = ["fit", &out, "--law", "logarithmic", "--x", "points", "--y", "rmse", "--by", "run", "-o", "-"];
+        let ran = run_in(&environment, &again);
+        assert!(ran.stderr.contains("500 curves of 1,000 rows"), "{scheme}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn wherever_replacing_parts_is_refused_the_old_ones_stand_alone() {
+    let is_list = |asked: &Asked| asked.path.ends_with("_sweepfit") && asked.method == "PUT";
+    let completes = |asked: &Asked| asked.method == "POST" && asked.query.contains("uploadId");
+    let fails: [(&str, fn(&Asked, &dyn Fn(&Asked) -> bool, &dyn Fn(&Asked) -> bool) -> Fault); 4] = [
+        ("AccessDenied", |asked, _, completes| if completes(asked) { Fault::Deny } else { Fault::None }),
+        ("AccessDenied", |asked, is_list, _| if is_list(asked) { Fault::Deny } else { Fault::None }),
+        (
+            "was written by another run meanwhile",
+            |asked, is_list, _| {
+                if is_list(asked) { Fault::Overtake } else { Fault::None }
+            },
+        ),
+        ("AccessDenied", |asked, _, _| if asked.query.contains("partNumber") { Fault::Deny } else { Fault::None }),
+    ];
+    for (expected, fault) in fails {
+        // The first night goes well.
+        let well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let told = well.clone();
+        let server = Server::faulty(move |_, asked| match told.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Fault::None,
+            false => fault(asked, &is_list, &completes),
+        });
+        let command = [&["fit", SWEEP], &SWEEP_FIT[..], &PARTS].concat();
+        assert_eq!(run_with(&server, &[&command[..], &["-o", "s3://w/parts"]].concat()).code, 0);
+        let before: Vec<(String, Option<Vec<u8>>)> =
+            server.names().into_iter().map(|name| (name.clone(), server.get(&name))).collect();
+        well.store(false, std::sync::atomic::Ordering::SeqCst);
+        let ran = run_with(&server, &[&command[..], &["--part-rows", "100", "-o", "s3://w/parts"]].concat());
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+        let after: Vec<(String, Option<Vec<u8>>)> =
+            server.names().into_iter().map(|name| (name.clone(), server.get(&name))).collect();
+        assert!(before == after, "{expected}: {:?}", server.names());
+        assert_eq!(server.open_uploads(), 0, "{expected}");
+    }
+}
+
+#[test]
+fn a_folder_of_other_objects_a_bucket_and_a_web_server_take_no_parts() {
+    let server = Server::start();
+    server.put("w/thesis/chapter.parquet", b"irreplaceable".to_vec());
+    let web = format!("http://{}/parts", server.address);
+    for (out, expected) in [
+        ("s3://w/thesis", "holds other objects"),
+        ("s3://w/", "is a whole bucket"),
+        (web.as_str(), "is on a web server"),
+    ] {
+        let ran = run_with(&server, &[&["fit", SWEEP], &SWEEP_FIT[..], &PARTS, &["-o", out]].concat());
+        assert!(ran.code == 2 && ran.stderr.contains(expected) && ran.stderr.contains(out), "{}", ran.stderr);
+        assert_eq!(server.names(), ["w/thesis/chapter.parquet"]);
+    }
+}
+
+#[test]
+fn parts_in_a_store_are_gone_on_from_and_a_ledger_for_them_lies_here() {
+    let (folder, server) = (Folder::new(), Server::start());
+    let out = ["--part-rows", "120", "-o", "s3://w/parts"];
+    let first = run_with(&server, &[&["fit", SWEEP], &SWEEP_FIT[..], &["--fingerprint"], &out].concat());
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    a_night_later(&folder);
+    let later = folder.file("later.parquet");
+    let since = [&["fit", &later], &SWEEP_FIT[..], &["--since", "s3://w/parts"], &out].concat();
+    let ran = run_with(&server, &since);
+    assert!(ran.code == 0 && ran.stderr.contains("450 carried over, 50 changed"), "{}", ran.stderr);
+    let ran = run_with(&server, &[&since[..], &["--resume"]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("name one with --ledger"), "{}", ran.stderr);
+    let ran = run_with(&server, &[&since[..], &["--resume", "--ledger", "s3://w/ledger"]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("which stores cannot do"), "{}", ran.stderr);
+    let absent =
+        run_with(&server, &[&["fit", SWEEP], &SWEEP_FIT[..], &["--since", "s3://w/none/fits.parquet"], &out].concat());
+    assert!(absent.code == 2 && absent.stderr.contains("in the first night"), "{}", absent.stderr);
+}

@@ -3,14 +3,17 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use sweepfit::job::{Entry, Step};
-use sweepfit::table::check_place;
+use sweepfit::table::{check_parts, check_place, is_url};
 use sweepfit::{Error, Result};
 
 /// Options that name files to write; `draws` is read by the other subcommands.
-const WRITTEN_BY_FIT: [&str; 4] = ["output", "draws", "summary", "metrics"];
+const WRITTEN_BY_FIT: [&str; 5] = ["output", "draws", "ledger", "summary", "metrics"];
 const WRITTEN: [&str; 1] = ["output"];
 /// Of these, tables: a place in a store will do.
 const TABLES: [&str; 2] = ["output", "draws"];
+
+/// Options that make a folder of the output.
+const PARTED: [&str; 2] = ["partition-by", "part-rows"];
 
 /// The files of a step.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Places {
     writes: Vec<Entry>,
     /// Every other value: names of files are told from other texts by being the same as something written.
     reads: Vec<Entry>,
+    /// Whether the output is a folder of parts.
+    parted: bool,
 }
 
 /// A place in the file, and what is wrong there.
@@ -28,7 +33,8 @@ impl Places {
         let written: &[&str] = if subcommand == "fit" { &WRITTEN_BY_FIT } else { &WRITTEN };
         let (writes, reads) =
             step.entries.iter().cloned().partition(|entry| written.contains(&entry.key.name.as_str()));
-        Places { writes, reads }
+        let parted = step.entries.iter().any(|entry| PARTED.contains(&entry.key.name.as_str()));
+        Places { writes, reads, parted }
     }
 
     /// Two steps on one file would leave that of the second alone, and an input written over would be gone.
@@ -57,7 +63,9 @@ impl Places {
     /// Whether all outputs can be written.
     pub fn writable(&self) -> Result<()> {
         for entry in &self.writes {
-            if TABLES.contains(&entry.key.name.as_str()) {
+            if self.parted && entry.key.name == "output" {
+                check_parts(&entry.value)?;
+            } else if TABLES.contains(&entry.key.name.as_str()) || is_url(&entry.value) {
                 check_place(&entry.value)?;
             } else if !Path::new(&entry.value).parent().is_none_or(|folder| folder == Path::new("") || folder.is_dir())
             {
