@@ -2,7 +2,7 @@
 
     python refresh.py --binary ../../target/release/sweepfit [--large] [SECTION …]
 
-Sections: short, core, peers, yardstick, robust, spots, ragged, scaling, growth; all of them without a name. Each stands in the
+Sections: short, core, peers, yardstick, delta, robust, spots, ragged, scaling, growth; all of them without a name. Each stands in the
 README between `<!-- begin SECTION -->` and `<!-- end SECTION -->`, with command, machine and date. `--large` adds 10 million
 curves to `growth`.
 """
@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 from compare import HERE, call, compare, markdown, thousands
+from delta import delta
 from yardstick import yardstick
 
 README = HERE.parent / "README.md"
@@ -79,6 +80,10 @@ def whole(a):
     return yardstick(a.binary, 1_000_000, 32, 3)
 
 
+def night(a):
+    return delta(a.binary, 1_000_000, 32, 5)
+
+
 def robust(a):
     return bench(a.binary, "--workload", "W3", "--points", "240", "--curves", "2000")
 
@@ -119,7 +124,7 @@ def growth(a):
     return "`saturating_power`, log space, from file to file on all cores:\n\n" + markdown(header, lines)
 
 
-SECTIONS = dict(short=short, core=core, peers=peers, yardstick=whole, robust=robust, spots=spots, ragged=ragged, scaling=scaling, growth=growth)
+SECTIONS = dict(short=short, core=core, peers=peers, yardstick=whole, delta=night, robust=robust, spots=spots, ragged=ragged, scaling=scaling, growth=growth)
 
 
 def replace(text, name, body):
