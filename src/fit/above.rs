@@ -4,8 +4,8 @@
 //!
 //! In: a curve of a problem. Out: its proposals. E runs over distances from the data, below them with A > 0 and above them
 //! with A < 0; the breaks run over cells of their grids. Scalar products of columns are tabulated per cell, so that a
-//! combination costs one small system; from its best distance E then settles by Gauss and Newton's steps, since a floor that
-//! is off by a percent hides a break. To first order the residual of log |y − E| is that of y divided by |y − E|: the weights make
+//! combination costs one small system; from its best distance E then settles by Gauss and Newton's steps
+//! ([`super::settle`]), since a floor that is off by a percent hides a break. To first order the residual of log |y − E| is that of y divided by |y − E|: the weights make
 //! up for it. Exponents are held at their box where the solution leaves it.
 //!
 //! A sharp break shows in few cells, and basins of the grid do not tell basins of the objective. Therefore a crowd of
@@ -13,11 +13,11 @@
 //! apart.
 
 use super::appeal::tabulate;
-use super::judge::polish;
+use super::judge::{Round, polish};
 use super::lanes::{Gathered, each};
 use super::model::{Coordinate, Projection};
-use super::orthogonal::Triangle;
 use super::problem::Problem;
+use super::settle::{self, Curve, MOST_LINEAR, Settled, Start};
 use super::symmetry::Symmetry;
 use super::{Proposals, Space};
 use crate::evaluate::tape::{LANES, Lane, Scratch, Tape};
@@ -28,23 +28,18 @@ use rayon::prelude::*;
 /// Cells of a break's place and of its sharpness where one break is searched, and where two are.
 const CELLS_OF_ONE: [usize; 2] = [32, 16];
 const CELLS_OF_TWO: [usize; 2] = [12, 6];
-/// Most cells that are polished, for one break and for two; and most basins kept of them.
-const CROWD: [usize; 2] = [24, 128];
-const KEPT: usize = 8;
+/// Most cells that are polished, for one break and for two; how they are sifted.
+const CROWD: [usize; 2] = [64, 256];
+const ROUNDS: [Round; 2] = [Round { steps: 20, kept: 64 }, Round { steps: 80, kept: 16 }];
 /// Distances of E from the data, as shares of their range, geometric.
 const DISTANCES: usize = 12;
 const NEAREST: f64 = 1e-4;
 const FARTHEST: f64 = 10.0;
-/// Steps of the floor at one combination of cells, halvings of a step, the factor by which it changes the distance at most,
-/// and the relative gain below which it has settled.
-const STEPS: usize = 12;
-const HALVINGS: usize = 4;
-const FACTOR: f64 = 4.0;
-const ENOUGH: f64 = 1e-3;
-/// Most linear parameters: a constant, two exponents of one break, one more of another.
-const MOST_LINEAR: usize = 6;
 /// Axes of the ordinary projection up to which that is searched on a good product grid.
 const SEARCHABLE: usize = 3;
+
+/// The amplitude is a logarithm here, and has no box.
+const OPEN: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
 /// How a law looks above its floor.
 #[derive(Debug, Clone)]
@@ -134,20 +129,19 @@ impl Draft {
 pub fn propose(problem: &Problem, above: &Above) -> Proposals {
     let found: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
-        .map_init(
-            Default::default,
-            |(gathered, scratch, memory): &mut (Gathered, Scratch, Memory), curve| match problem.status[curve] {
+        .map_init(Default::default, |(gathered, scratch, memory): &mut (Gathered, Scratch, settle::Memory), curve| {
+            match problem.status[curve] {
                 None => Search::new(problem, above, curve, gathered, scratch).proposals(memory),
                 Some(_) => Vec::new(),
-            },
-        )
+            }
+        })
         .collect();
     let mut crowd = Proposals { offsets: vec![0], coordinates: Vec::new() };
     for coordinates in found {
         crowd.coordinates.extend(coordinates);
         crowd.offsets.push(crowd.coordinates.len() / problem.model.len());
     }
-    polish(problem, &crowd, KEPT)
+    polish(problem, &crowd, &ROUNDS)
 }
 
 /// A small dense vector and matrix.
@@ -160,26 +154,6 @@ struct Best {
     residual: f64,
     distance: f64,
     sign: f64,
-}
-
-/// Floor and linear parameters at one combination of cells.
-#[derive(Debug, Clone, Copy)]
-struct Settled {
-    residual: f64,
-    floor: f64,
-    sign: f64,
-    solution: Vector,
-}
-
-/// Memory of [`Search::fit`], reused from cell to cell.
-#[derive(Debug, Default)]
-struct Memory {
-    columns: Vec<Vec<f64>>,
-    right: Vec<f64>,
-    triangle: Triangle,
-    solution: Vector,
-    held: [Option<f64>; MOST_LINEAR],
-    slope: Vec<f64>,
 }
 
 /// One curve.
@@ -427,116 +401,38 @@ impl<'a> Search<'a> {
         best
     }
 
-    /// The floor and the linear parameters at one combination of cells: from the best distance, by Gauss and Newton's steps
-    /// of the floor with the linear parameters solved at each.
-    fn settle(&self, best: Best, cells: [usize; 2], memory: &mut Memory) -> Option<Settled> {
-        let mut floor = self.floor(best.sign, best.distance)?;
-        let (mut residual, mut step) = self.fit(floor, cells, memory)?;
-        // Distance from the data, positive on the right side of them.
-        let edge = if best.sign > 0.0 { self.lowest } else { self.highest };
-        for _ in 0..STEPS {
-            let distance = edge - floor;
-            let mut moved = None;
-            for _ in 0..HALVINGS {
-                // The distance changes by at most this factor.
-                let there = (distance - step) / distance;
-                let reached = edge - distance * there.clamp(1.0 / FACTOR, FACTOR);
-                let at = self.curve * self.problem.model.len() + self.above.floor;
-                let reached = reached.max(self.problem.lower[at]).min(self.problem.upper[at]);
-                match self.fit(reached, cells, memory) {
-                    Some((there, next)) if there < residual => {
-                        moved = Some((reached, there, next));
-                        break;
-                    }
-                    _ => step *= 0.25,
-                }
+    /// The floor and the linear parameters at every combination of cells, from its best distance.
+    fn settled(&self, best: &[Best], memory: &mut settle::Memory) -> Vec<Option<Settled>> {
+        let (second, p) = (self.cells(1), self.problem.model.len());
+        let bounds = |j: usize| (self.problem.lower[self.curve * p + j], self.problem.upper[self.curve * p + j]);
+        let own_box = |&j: &usize| if j == self.above.amplitude { OPEN } else { bounds(j) };
+        let boxes: Vec<(f64, f64)> = self.above.linear.iter().map(own_box).collect();
+        let floor = bounds(self.above.floor);
+        let curve = Curve { y: &self.y, root: &self.root, floor, boxes: &boxes, columns: &self.columns };
+        let (mut points, mut starts) = (Vec::new(), Vec::new());
+        for (point, best) in best.iter().enumerate().filter(|(_, best)| best.residual.is_finite()) {
+            let Some(floor) = self.floor(best.sign, best.distance) else { continue };
+            let cells = [point / second, point % second];
+            let mut columns = [0; MOST_LINEAR];
+            for (column, block) in columns.iter_mut().zip(&self.above.block) {
+                *column = block.map_or(0, |block| cells[block]);
             }
-            let Some((reached, there, next)) = moved else { break };
-            let gained = residual - there;
-            (floor, residual, step) = (reached, there, next);
-            if gained <= ENOUGH * residual {
-                break;
-            }
+            points.push(point);
+            starts.push(Start { floor, columns });
         }
-        let (residual, _) = self.fit(floor, cells, memory)?;
-        Some(Settled { residual, floor, sign: best.sign, solution: memory.solution })
-    }
-
-    /// Solves the linear parameters for one floor and combination of cells; the residual, and the step by which the floor
-    /// should move.
-    fn fit(&self, floor: f64, cells: [usize; 2], memory: &mut Memory) -> Option<(f64, f64)> {
-        let (count, p) = (self.above.linear.len(), self.problem.model.len());
-        let Memory { columns, right, triangle, solution, held, slope } = memory;
-        columns.resize_with(count + 1, Vec::new);
-        held.fill(None);
-        let sign = (self.y[0] - floor).signum();
-        if self.y.iter().any(|y| (y - floor) * sign <= 0.0) {
-            return None;
-        }
-        for _ in 0..=count {
-            let mut free = 0;
-            right.clear();
-            right.extend(self.y.iter().zip(&self.root).map(|(y, root)| {
-                let above = (y - floor).abs();
-                above.ln() * above * root
-            }));
-            let weight = || self.y.iter().zip(&self.root).map(|(y, root)| (y - floor).abs() * root);
-            for l in 0..count {
-                let values = self.column(l, cells);
-                match held[l] {
-                    Some(value) => {
-                        right.iter_mut().zip(weight().zip(values)).for_each(|(right, (w, b))| *right -= value * w * b);
-                    }
-                    None => {
-                        columns[free].clear();
-                        columns[free].extend(weight().zip(values).map(|(w, b)| w * b));
-                        free += 1;
-                    }
-                }
-            }
-            // What the floor moves: d log|y - E| = -dE/(y - E).
-            slope.clear();
-            slope.extend(self.root.iter().map(|root| sign * root));
-            std::mem::swap(&mut columns[free], slope);
-            triangle.make(&mut columns[..=free], right, free + 1);
-            let mut own = [0.0; MOST_LINEAR];
-            triangle.solve(columns, right, &mut own[..free]);
-            let mut own = own.into_iter();
-            let mut left = false;
-            for l in 0..count {
-                solution[l] = held[l].unwrap_or_else(|| own.next().expect("one per free parameter"));
-                let j = self.above.linear[l];
-                if j != self.above.amplitude && held[l].is_none() {
-                    let (lower, upper) =
-                        (self.problem.lower[self.curve * p + j], self.problem.upper[self.curve * p + j]);
-                    if solution[l] < lower || solution[l] > upper {
-                        held[l] = Some(solution[l].max(lower).min(upper));
-                        left = true;
-                    }
-                }
-            }
-            if !left {
-                let rank = triangle.rank_of(free);
-                let residual: f64 = right[rank..].iter().map(|r| r * r).sum();
-                return residual.is_finite().then(|| (residual, triangle.last(columns, right, free)));
-            }
-        }
-        None
+        let mut found = Vec::with_capacity(starts.len());
+        settle::settle(&curve, &starts, memory, &mut found);
+        let mut settled = vec![None; best.len()];
+        points.into_iter().zip(found).for_each(|(point, found)| settled[point] = found);
+        settled
     }
 
     /// The coordinates of the curve's crowd, best first.
-    fn proposals(&self, memory: &mut Memory) -> Vec<f64> {
+    fn proposals(&self, memory: &mut settle::Memory) -> Vec<f64> {
         let best = self.best();
         let second = self.cells(1);
         let sizes: Vec<usize> = self.picks.iter().flatten().map(Vec::len).collect();
-        let settled: Vec<Option<Settled>> = (0..best.len())
-            .map(|point| {
-                best[point]
-                    .residual
-                    .is_finite()
-                    .then(|| self.settle(best[point], [point / second, point % second], memory))?
-            })
-            .collect();
+        let settled = self.settled(&best, memory);
         let residual = |point: usize| settled[point].map_or(f64::INFINITY, |settled| settled.residual);
         let axes = self.above.axes.iter().flatten();
         let places: Vec<bool> = axes.map(|&axis| is_place(self.problem, axis)).collect();
@@ -548,7 +444,8 @@ impl<'a> Search<'a> {
         let model = self.problem.model;
         let mut coordinates = Vec::with_capacity(found.len() * model.len());
         for point in found {
-            let Some(Settled { floor, sign, solution, .. }) = settled[point] else { continue };
+            let Some(Settled { floor, solution, .. }) = settled[point] else { continue };
+            let sign = if floor < self.lowest { 1.0 } else { -1.0 };
             let cells = [point / second, point % second];
             let mut z = vec![0.0; model.len()];
             z[self.above.floor] = floor;

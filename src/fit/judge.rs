@@ -26,8 +26,6 @@ pub const STEP_TOLERANCE: f64 = 1e-9;
 const HAND_OVER: f64 = 1e-1;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
-/// Evaluations of a start that is polished only, to see which valley it lies in.
-const POLISHING_STEPS: usize = 80;
 /// Two polished starts are told apart by this share of a coordinate.
 const NEARBY: f64 = 1e-2;
 /// Plain steps before the amplitudes are solved again at every trial point.
@@ -180,6 +178,13 @@ impl Verdicts {
     }
 }
 
+/// One round of [`polish`]: evaluations per start, and how many are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    pub steps: usize,
+    pub kept: usize,
+}
+
 /// One start on its way to a minimum.
 #[derive(Debug, Clone, Copy)]
 struct Start {
@@ -265,28 +270,27 @@ fn descend_all(
     }
 }
 
-/// Follows a crowd of starts for a few steps each, and keeps the best of every curve that lie apart, at most `most`.
-pub fn polish(problem: &Problem, crowd: &Proposals, most: usize) -> Proposals {
+/// Follows a crowd of starts for a few steps each, and those that lie best and apart for more, and so on; the best of every
+/// curve are kept.
+pub fn polish(problem: &Problem, crowd: &Proposals, rounds: &[Round]) -> Proposals {
     let kept: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
         .map_init(Workspace::default, |workspace, curve| {
-            let start = |proposal| Start { curve, proposal, later: false, near: false };
-            let starts: Vec<Start> = (crowd.offsets[curve]..crowd.offsets[curve + 1]).map(start).collect();
-            let mut ends: Vec<End> = Vec::with_capacity(starts.len());
-            for pack in starts.chunks(LANES) {
-                descend(problem, crowd, pack, POLISHING_STEPS, workspace, &mut ends);
-            }
-            rank(&mut ends);
-            let mut kept: Vec<&End> = Vec::with_capacity(most);
-            for end in ends.iter().filter(|end| end.objective.is_finite()) {
-                let apart = |known: &&End| {
-                    end.z.iter().zip(&known.z).any(|(a, b)| (a - b).abs() > NEARBY * a.abs().max(b.abs()).max(NEARBY))
-                };
-                if kept.len() < most && kept.iter().all(apart) {
-                    kept.push(end);
+            let p = problem.model.len();
+            let own = crowd.offsets[curve] * p..crowd.offsets[curve + 1] * p;
+            let mut kept = crowd.coordinates[own].to_vec();
+            for round in rounds {
+                let left = Proposals { offsets: Vec::new(), coordinates: kept };
+                let start = |proposal| Start { curve, proposal, later: false, near: false };
+                let starts: Vec<Start> = (0..left.coordinates.len() / p).map(start).collect();
+                let mut ends: Vec<End> = Vec::with_capacity(starts.len());
+                for pack in starts.chunks(LANES) {
+                    descend(problem, &left, pack, round.steps, workspace, &mut ends);
                 }
+                rank(&mut ends);
+                kept = apart(&ends, round.kept).into_iter().flat_map(|end| end.z.iter().copied()).collect();
             }
-            kept.iter().flat_map(|end| end.z.iter().copied()).collect()
+            kept
         })
         .collect();
     let mut proposals = Proposals { offsets: vec![0], coordinates: Vec::new() };
@@ -295,6 +299,20 @@ pub fn polish(problem: &Problem, crowd: &Proposals, most: usize) -> Proposals {
         proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
     }
     proposals
+}
+
+/// The best of one curve's ends, lowest first, no two of them near each other.
+fn apart(ends: &[End], most: usize) -> Vec<&End> {
+    let mut kept: Vec<&End> = Vec::with_capacity(most);
+    for end in ends.iter().filter(|end| end.objective.is_finite()) {
+        let apart = |known: &&End| {
+            end.z.iter().zip(&known.z).any(|(a, b)| (a - b).abs() > NEARBY * a.abs().max(b.abs()).max(NEARBY))
+        };
+        if kept.len() < most && kept.iter().all(apart) {
+            kept.push(end);
+        }
+    }
+    kept
 }
 
 /// The user's own starting points on every curve.

@@ -19,6 +19,7 @@ pub mod problem;
 pub mod programs;
 pub mod replicates;
 pub mod search;
+pub mod settle;
 pub mod spell;
 pub mod symmetry;
 

@@ -8,7 +8,8 @@
 //!   value of `u = log x` on the curve, `A exp(-alpha u) = A' exp(-alpha (u − c))`, `A = A' K`, `K = exp(alpha c)`.
 //!   Chinchilla's condition number falls from 3.5e11 to some hundreds, and f32 can carry exponents of 8;
 //! * what multiplies a power inside a function, gamma in `exp(-gamma x^beta)`, is positive and measured where the curve
-//!   starts, too: gamma = exp(z) K, `K = exp(-beta c)`;
+//!   starts, too: gamma = exp(z) K, `K = exp(-beta c)`; so is what stands under a power of its own there, S in
+//!   `exp(w log S + log u - r log x)`;
 //! * a shift, s in `log(x + s)`, is measured from where the curve starts: with c the smallest x, σ = s + c = exp(z) and
 //!   `log(x + s) = z + log1p((x − c)/σ)`. Every real z is in the law's domain.
 //!
@@ -159,10 +160,17 @@ impl Model {
             raw_inputs,
             &mut centred,
         );
+        let (prediction, crossings) = measure_crossings(
+            &mut graph,
+            prediction,
+            |j| matches!(roles[j], Role::Crossing(_)) && unconstrained >> j & 1 == 1,
+            raw_inputs,
+            &mut centred,
+        );
         let (prediction, shifts) = measure_shifts(&mut graph, prediction, raw_inputs, &mut centred);
         let Centred { prediction, mut scale, amplitudes, floor, homogeneous } =
             centre(&mut graph, prediction, unconstrained, free.len(), raw_inputs, &mut centred);
-        for (j, factor) in rates {
+        for (j, factor) in rates.into_iter().chain(crossings) {
             scale[j] = Some(factor);
         }
 
@@ -443,6 +451,59 @@ fn measure_rates(
         scales.push((j, graph.unary(Unary::Exp, negated)));
     }
     let prediction = graph.substitute(&[prediction], |_, id| stand_ins.get(&id).copied())[0];
+    (prediction, scales)
+}
+
+/// Writes every exponent `w*log S + log u − r*log x …` whose S is `wanted` and occurs nowhere else as `w*log S' + (log u − c) −
+/// r*(log x − c') …`. Returns the new prediction and, for every such S, K = S/S'.
+fn measure_crossings(
+    graph: &mut Graph,
+    mut prediction: Id,
+    wanted: impl Fn(usize) -> bool,
+    raw_inputs: usize,
+    centred: &mut Vec<Id>,
+) -> (Id, Vec<(usize, Id)>) {
+    let mut scales = Vec::new();
+    for id in graph.reachable(&[prediction]) {
+        let Node::Unary(Unary::Exp | Unary::Softplus, exponent) = graph.node(id) else { continue };
+        let (zero, one) = (graph.constant(0.0), graph.constant(1.0));
+        let terms = graph.addends(exponent);
+        let Some(j) = (0..u64::BITS as usize).find(|&j| graph.uses(exponent, j) && wanted(j)) else { continue };
+        let elsewhere = graph.substitute(&[prediction], |_, other| (other == exponent).then_some(zero))[0];
+        if graph.uses(elsewhere, j) {
+            continue;
+        }
+        let parameter = graph.parameter(j);
+        let logarithm = graph.unary(Unary::Log, parameter);
+        let (mut weight, mut kept, mut taken) = (zero, zero, zero);
+        for (sign, term) in terms {
+            if graph.uses(term, j) {
+                let factor = graph.substitute(&[term], |_, id| (id == logarithm).then_some(one))[0];
+                weight = add_signed(graph, weight, sign, factor);
+                continue;
+            }
+            let (coefficient, measured) = split_measured(graph, term);
+            let term = match measured {
+                Some(source) => {
+                    let input = centred_input(graph, source, raw_inputs, centred);
+                    let product = graph.multiply(coefficient, input);
+                    taken = add_signed(graph, taken, sign, product);
+                    product
+                }
+                None => term,
+            };
+            kept = add_signed(graph, kept, sign, term);
+        }
+        if graph.uses(weight, j) || graph.uses_inputs(weight) {
+            continue;
+        }
+        let own = graph.multiply(weight, logarithm);
+        let image = graph.add(own, kept);
+        prediction = graph.substitute(&[prediction], |_, id| (id == exponent).then_some(image))[0];
+        let share = graph.divide(taken, weight);
+        let negated = graph.negate(share);
+        scales.push((j, graph.unary(Unary::Exp, negated)));
+    }
     (prediction, scales)
 }
 

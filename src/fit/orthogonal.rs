@@ -40,11 +40,6 @@ impl Triangle {
             solution[k] = (right[row] - known) / columns[k][row];
         }
     }
-
-    /// The solution for column `k` where all columns up to it take part.
-    pub fn last(&self, columns: &[Vec<f64>], right: &[f64], k: usize) -> f64 {
-        self.pivots.iter().find(|&&(l, _)| l == k).map_or(0.0, |&(_, row)| right[row] / columns[k][row])
-    }
 }
 
 /// The least-squares solution of `columns · x = right`, with one more row `scale[k]` for every unknown (none where `scale` is
@@ -173,6 +168,5 @@ mod tests {
         triangle.solve(&made, &image, &mut line);
         let alone = least_squares(&columns[..2], &right, &[]);
         assert!((line[0] - alone[0]).abs() + (line[1] - alone[1]).abs() < 1e-12, "{line:?}, alone {alone:?}");
-        assert!((triangle.last(&made, &image, 2) - 1.0).abs() < 1e-12);
     }
 }

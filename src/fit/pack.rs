@@ -105,9 +105,10 @@ const SIGNED_CELLS: usize = 24;
 const POWER_RATE_CELLS: usize = 96;
 /// Cells of the place of a break: a sharp one shows in few of them.
 const BREAK_CELLS: usize = 32;
-const RATIO_RATE_CELLS: usize = 256;
+/// Cells of a rate that is a share of a larger term, and of a crossing of two terms.
+const SHARE_CELLS: usize = 128;
 /// Cells of a quotient of exponents, whose box is twice as wide.
-const RATIO_CELLS: usize = 24;
+const RATIO_CELLS: usize = 32;
 /// Most points of a product grid.
 const MOST_POINTS: usize = 8192;
 /// Cells per axis of a three-dimensional product grid.
@@ -132,7 +133,7 @@ impl Plan {
         let mut controls = vec![Control::default(); law.parameters.len()];
         for NamedControl { parameter, control } in named {
             if let Some(j) = law.parameters.iter().position(|name| name == parameter) {
-                merge(&mut controls[j], control);
+                merge(parameter, &mut controls[j], control)?;
             }
         }
         for (name, control) in law.parameters.iter().zip(&controls) {
@@ -696,7 +697,7 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
                 Role::Exponent | Role::SignedRate(_) | Role::Coefficient(_) | Role::Free => SIGNED_CELLS,
                 Role::Ratio => RATIO_CELLS,
                 Role::PowerRate { rises: true, .. } => POWER_RATE_CELLS,
-                Role::PowerRate { rises: false, .. } => RATIO_RATE_CELLS,
+                Role::PowerRate { rises: false, .. } | Role::Crossing(_) => SHARE_CELLS,
                 _ => CELLS,
             })
         })
@@ -718,12 +719,31 @@ fn lattice(model: &Model, controls: &[Control]) -> (Vec<usize>, Option<Vec<u16>>
     (cells, Some(listed))
 }
 
-fn merge(into: &mut Control, more: &Control) {
-    into.fixed = more.fixed.or(into.fixed);
-    into.lower = more.lower.or(into.lower);
-    into.upper = more.upper.or(into.upper);
-    into.grid = more.grid.or(into.grid);
+fn merge(name: &str, into: &mut Control, more: &Control) -> Result<()> {
+    once(name, "--fix", &mut into.fixed, more.fixed)?;
+    once(name, "the lower end of --bound", &mut into.lower, more.lower)?;
+    once(name, "the upper end of --bound", &mut into.upper, more.upper)?;
+    once(name, "--grid", &mut into.grid, more.grid)?;
     into.starts.extend(&more.starts);
+    Ok(())
+}
+
+/// Takes over what is given once, or twice alike.
+fn once<T: Copy + PartialEq + std::fmt::Debug>(
+    name: &str,
+    what: &str,
+    known: &mut Option<T>,
+    given: Option<T>,
+) -> Result<()> {
+    match (*known, given) {
+        (Some(known), Some(given)) if known != given => {
+            Err(Error::Usage(format!("{what} of {name} is given twice, as {known:?} and as {given:?}: keep one")))
+        }
+        (_, given) => {
+            *known = given.or(*known);
+            Ok(())
+        }
+    }
 }
 
 fn check(name: &str, control: &Control) -> Result<()> {

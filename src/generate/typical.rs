@@ -183,7 +183,7 @@ impl Recipe {
             Role::TimeScale(_) => span / size(SIZE),
             Role::SignedRate(_) => stream.uniform(-CHANGE, CHANGE) / span,
             // Its subject here is the power that it multiplies.
-            Role::PowerRate { .. } => size(SIZE) / range.highest,
+            Role::PowerRate { .. } | Role::Crossing(_) => size(SIZE) / range.highest,
             Role::Unit(_, exponent) => range.lowest * size(SIZE).powf(1.0 / theta[exponent]),
             Role::Decay | Role::SteepDecay | Role::Ratio | Role::Sharpness => size(EXPONENT),
             Role::Exponent => {

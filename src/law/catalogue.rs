@@ -369,7 +369,7 @@ pub static CATALOGUE: &[Entry] = &[
         source: "Kaplan et al. 2020 (arXiv:2001.08361), eq. 1.5",
         alias: Some(Alias {
             of: "kaplan, searched",
-            parameters: &["exp((log(Q) + m/alpha_D)/r)", "exp(m/alpha_D)", "r*alpha_D", "alpha_D"],
+            parameters: &["exp(((1 + r)*log(S) + m/alpha_D)/r)", "exp(m/alpha_D)", "r*alpha_D", "alpha_D"],
         }),
         ..PLAIN
     },
@@ -421,15 +421,16 @@ pub static CATALOGUE: &[Entry] = &[
 /// Forms that are searched in place of a catalogue law and shown nowhere.
 ///
 /// `kaplan`: with r = alpha_N/alpha_D the law is alpha_D (log D_c - log D + softplus(log Q + log D - r log N)) in log space,
-/// Q = N_c^r/D_c: linear in alpha_D and m = alpha_D log D_c, so that two parameters are searched and not four.
+/// Q = N_c^r/D_c: linear in alpha_D and m = alpha_D log D_c, so that two parameters are searched and not four. Q leaves the
+/// range of numbers where r is large, as N_c/D_c^(1/r) does where it is small; S = Q^(1/(1 + r)) never does.
 pub static SEARCHED_FORMS: &[Entry] = &[Entry {
     name: "kaplan, searched",
-    formula: "exp(m) * D^-alpha_D * (1 + Q*exp(log(D) - r*log(N)))^alpha_D",
+    formula: "exp(m) * D^-alpha_D * (1 + exp((1 + r)*log(S) + log(D) - r*log(N)))^alpha_D",
     inputs: &["N", "D"],
     parameters: &[
         parameter("m", "alpha_D log D_c"),
         parameter("alpha_D", "exponent in data"),
-        parameter("Q", "N_c^r/D_c"),
+        with_role("S", "(N_c^r/D_c)^(1/(1 + r))", |inputs| Role::Crossing(inputs[0])),
         with_role("r", "alpha_N/alpha_D", |_| Role::Ratio),
     ],
     ..PLAIN

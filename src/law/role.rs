@@ -12,7 +12,7 @@ pub enum Role {
     Decay,
     /// The sum of two such exponents: [0.005, 16].
     SteepDecay,
-    /// The quotient of two such exponents: [0.000625, 50].
+    /// The quotient of two such exponents: [0.000625, 1600].
     Ratio,
     /// `x^p`: [-8, 8].
     Exponent,
@@ -21,6 +21,9 @@ pub enum Role {
     /// `exp(-gamma*x^beta)`, `1 + Q*x^-r` under a function: what multiplies a power. It has no box of its own, because its
     /// unit is that of the power; it is searched such that the product reaches one near the data.
     PowerRate { subject: Id, rises: bool },
+    /// `(S^w*x^-r*u)` under a function, w = 1 + r or another weight of exponents: where two powers of different inputs, x and
+    /// u, are equal. Its box is open as that of a [`Role::PowerRate`], in units of where the curve starts.
+    Crossing(Id),
     /// `(x_c/x)^alpha` beside other terms, with the number of alpha: where this term is one, often far outside the data.
     Unit(Id, usize),
     /// `exp(x/b)`, rate of either sign.
@@ -80,11 +83,10 @@ impl Range {
 
 /// Largest exponent of a default box.
 const STEEPEST: f64 = 8.0;
-/// Smallest and largest exponent of a default box, and so the smallest quotient of two; the largest is one whose powers
-/// are still numbers.
+/// Smallest exponent of a default box.
 const FLATTEST: f64 = 0.005;
-const SMALLEST_RATIO: f64 = FLATTEST / STEEPEST;
-const LARGEST_RATIO: f64 = 50.0;
+/// Largest quotient of two exponents.
+const LARGEST_RATIO: f64 = STEEPEST / FLATTEST;
 /// log of the largest power that is searched for.
 const LARGEST_POWER: f64 = 600.0;
 /// log of the factor by which a rate's product may miss one over all data and still show: exp(-4) = 0.02, as for a plain
@@ -111,6 +113,7 @@ impl Role {
         match self {
             Role::Rate(id)
             | Role::PowerRate { subject: id, .. }
+            | Role::Crossing(id)
             | Role::Unit(id, _)
             | Role::SignedRate(id)
             | Role::TimeScale(id)
@@ -125,7 +128,7 @@ impl Role {
 
     /// Whether the solution may lie outside what is searched.
     pub fn is_unbounded(self) -> bool {
-        matches!(self, Role::Free | Role::Coefficient(_) | Role::PowerRate { .. } | Role::Unit(..))
+        matches!(self, Role::Free | Role::Coefficient(_) | Role::PowerRate { .. } | Role::Crossing(_) | Role::Unit(..))
     }
 
     /// The default box for a curve on which the role's subject has `range`. None where the range gives none (a location of
@@ -136,7 +139,7 @@ impl Role {
         let (low, high, spacing) = match self {
             Role::Decay => (FLATTEST, STEEPEST, Spacing::Geometric),
             Role::SteepDecay => (FLATTEST, 2.0 * STEEPEST, Spacing::Geometric),
-            Role::Ratio => (SMALLEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
+            Role::Ratio => (1.0 / LARGEST_RATIO, LARGEST_RATIO, Spacing::Geometric),
             Role::Exponent => (-STEEPEST, STEEPEST, Spacing::Signed),
             Role::Rate(_) => (0.02 / span, 12.0 / range.first_gap, Spacing::Geometric),
             Role::SignedRate(_) => (-12.0 / range.first_gap, 12.0 / range.first_gap, Spacing::Signed),
@@ -149,10 +152,14 @@ impl Role {
                 let decades = (range.highest / smallest_positive).ln();
                 let (low, high, visible) = match rises {
                     true => (-STEEPEST * decades, 0.0, VISIBLE),
-                    false => (-OTHER_FACTORS, LARGEST_RATIO * decades, VISIBLE_SHARE),
+                    false => (-OTHER_FACTORS, STEEPEST * decades, VISIBLE_SHARE),
                 };
                 let reach = |log: f64| log.clamp(-LARGEST_POWER, LARGEST_POWER).exp();
                 (reach(low - visible), reach(high + visible), Spacing::Geometric)
+            }
+            Role::Crossing(_) => {
+                let reach = range.highest / smallest_positive * VISIBLE_SHARE.exp();
+                ((-OTHER_FACTORS - VISIBLE_SHARE).exp(), reach, Spacing::Geometric)
             }
             Role::Unit(..) => (range.lowest / 1e3, range.highest * 1e12, Spacing::Geometric),
             Role::Shift(_) => {
@@ -175,8 +182,9 @@ impl Role {
         match self {
             Role::Decay => "[0.005, 8]",
             Role::SteepDecay => "[0.005, 16]",
-            Role::Ratio => "[0.000625, 50]",
+            Role::Ratio => "[0.000625, 1600]",
             Role::PowerRate { .. } => "unbounded; searched where the product with its power reaches 1 near the data",
+            Role::Crossing(_) => "unbounded; searched where two terms are equal near the data",
             Role::Unit(..) => "unbounded; searched in [x_min/1000, 1e12 x_max]",
             Role::Exponent => "[-8, 8]",
             Role::Rate(_) => "[0.02/(x_max - x_min), 12/(x_2 - x_1)]",

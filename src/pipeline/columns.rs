@@ -392,9 +392,22 @@ fn clashes(laws: &[(&str, &[String])], parameter: &str) -> bool {
 }
 
 /// The column in which a parameter of the law called `name` is written; `laws` holds names and parameters of all laws of
-/// the run.
+/// the run. Where `<law>_<parameter>` still differs in case only from one that comes before it, its number stands behind it.
 pub fn parameter_column(laws: &[(&str, &[String])], name: &str, parameter: &str) -> String {
-    if clashes(laws, parameter) { format!("{name}_{parameter}") } else { parameter.to_string() }
+    if !clashes(laws, parameter) {
+        return parameter.to_string();
+    }
+    let column = format!("{name}_{parameter}");
+    let renamed = laws.iter().flat_map(|(law, own)| {
+        own.iter().filter(|other| clashes(laws, other)).map(move |other| format!("{law}_{other}"))
+    });
+    let mut alike: Vec<String> = Vec::new();
+    for known in renamed.take_while(|known| *known != column) {
+        if known.to_lowercase() == column.to_lowercase() && !alike.contains(&known) {
+            alike.push(known);
+        }
+    }
+    if alike.is_empty() { column } else { format!("{column}_{}", alike.len() + 1) }
 }
 
 /// The union of the laws' parameters in order of appearance.
@@ -424,7 +437,8 @@ fn union(fits: &[Fit]) -> (Vec<Parameter>, Vec<String>) {
         Vec::new()
     } else {
         vec![format!(
-            "parameters {} differ only in case and are written as LAW_PARAMETER: readers such as DuckDB fold case",
+            "parameters {} differ only in case and are written as LAW_PARAMETER, with a number where that is not enough: \
+             readers such as DuckDB fold case",
             renamed.join(", ")
         )]
     };

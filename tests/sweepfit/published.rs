@@ -3,6 +3,7 @@
 use crate::support::{GADRE_LAW, Table, fit, gadre_filter, largest, relative, shared};
 use std::collections::HashMap;
 use std::path::Path;
+use sweepfit::law::catalogue::CATALOGUE;
 
 /// Statuses under which a curve has parameters.
 const FITTED: [&str; 3] = ["converged", "at_bound", "iteration_limit"];
@@ -101,6 +102,7 @@ fn gadre_extrapolates_as_published() {
 }
 
 const LCDB: [&str; 6] = ["--x", "train_size", "--y", "error_rate", "--by", "dataset_id,learner,split"];
+const LCDB_KEYS: [&str; 3] = ["dataset_id", "learner", "split"];
 
 #[test]
 #[cfg_attr(not(shared_data), ignore = "needs ../shared/data")]
@@ -184,7 +186,7 @@ fn check_statuses(
 #[test]
 #[cfg_attr(not(shared_data), ignore = "needs ../shared/data")]
 fn every_lcdb_curve_has_the_status_that_its_data_ask_for() {
-    let by = ["dataset_id", "learner", "split"];
+    let by = LCDB_KEYS;
     let table = Table::read(Path::new(&shared("lcdb.parquet")));
     let curves = known(&table, &by, "train_size", "error_rate", |_, _| true);
     assert_eq!((table.rows, curves.len()), (653_341, 10_539));
@@ -201,6 +203,64 @@ fn every_lcdb_curve_has_the_status_that_its_data_ask_for() {
             Known { lowest, highest, .. } if lowest == highest => "degenerate",
             _ => "fitted",
         });
+    }
+}
+
+/// Statuses of fits that cannot be, with nothing but nulls beside them.
+const UNFITTED: [&str; 4] = ["too_few_points", "bad_domain", "degenerate", "non_finite"];
+
+/// Fits all laws of one input in one command, and looks at every row.
+fn check_every_law(space: &str, filter: &[&str], curves: usize) {
+    let flags = ["--law", "all", "--space", space];
+    let fits = fit(&shared("lcdb.parquet"), &[&flags[..], &LCDB, filter].concat());
+    let laws: Vec<_> = CATALOGUE.iter().filter(|entry| entry.inputs.len() == 1).collect();
+    assert_eq!(fits.rows, curves * laws.len(), "{space}");
+    let numbers: Vec<&str> = fits.names.iter().filter_map(|name| name.strip_suffix("_se")).collect();
+    let known =
+        known(&Table::read(Path::new(&shared("lcdb.parquet"))), &LCDB_KEYS, "train_size", "error_rate", |_, _| true);
+    let mut statuses: HashMap<(&str, &str), usize> = HashMap::new();
+    for (row, key) in fits.keys(&LCDB_KEYS).iter().enumerate() {
+        let (law, status) = (laws[row % laws.len()], fits.texts("status")[row].as_str());
+        let label = format!("{key}, {} in {space} space: {status}", law.name);
+        assert_eq!(fits.texts("law")[row], law.name, "{label}: the laws of a curve stand in the catalogue's order");
+        let written = numbers.iter().filter(|name| fits.numbers(name)[row].is_finite()).count();
+        let objective = fits.numbers("objective")[row];
+        if FITTED.contains(&status) {
+            assert!(written == law.parameters.len() && objective >= 0.0, "{label}, {written} parameters, {objective}");
+        } else {
+            assert!(UNFITTED.contains(&status) && written == 0 && objective.is_nan(), "{label}, {written} parameters");
+        }
+        let curve = &known[key];
+        let is_bad = curve.lowest <= 0.0 && space == "log";
+        let asked = match status {
+            "bad_domain" => is_bad,
+            "too_few_points" => !is_bad && curve.points < law.parameters.len(),
+            _ => !is_bad && curve.points >= law.parameters.len(),
+        };
+        assert!(asked, "{label}, {} points, y from {}", curve.points, curve.lowest);
+        *statuses.entry((law.name, status)).or_insert(0) += 1;
+    }
+    for law in laws {
+        let own = |status: &&str| Some((*status, *statuses.get(&(law.name, *status))?));
+        let counts: Vec<_> = FITTED.iter().chain(&UNFITTED).filter_map(own).collect();
+        println!("{space:8}{:28}{counts:?}", law.name);
+    }
+}
+
+#[test]
+#[cfg_attr(not(shared_data), ignore = "needs ../shared/data")]
+fn every_law_says_something_finite_of_some_lcdb_curves() {
+    let filter = "(learner == 'QDA' or learner == 'TabPFNv2') and dataset_id < 30 and split != 'train'";
+    for space in ["log", "linear"] {
+        check_every_law(space, &["--where", filter], 36);
+    }
+}
+
+#[test]
+#[ignore = "half an hour; run with: cargo test --release --test sweepfit every_law_says -- --ignored --nocapture"]
+fn every_law_says_something_finite_of_all_lcdb_curves() {
+    for space in ["log", "linear"] {
+        check_every_law(space, &[], 10_539);
     }
 }
 
