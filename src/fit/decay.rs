@@ -199,8 +199,10 @@ impl Workspace {
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
+        // What the exact objective will move need not be the proxy's bottom to the last digit.
+        let passes = if exact.is_some() { PASSES - 1 } else { PASSES };
         for basin in 0..rounds {
-            self.polish::<SET>(decay, aimed, basin, ends.as_ref());
+            self.polish::<SET>(decay, aimed, basin, passes, ends.as_ref());
         }
         if let Some(exact) = exact.filter(|_| rounds > 0) {
             self.sharpen::<SET>(decay, aimed, &exact);
@@ -359,7 +361,14 @@ impl Workspace {
 
     /// Follows every lane's basin of number `basin` to its bottom and appends its solution.
     #[inline(always)]
-    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize, ends: Option<&Ends>) {
+    fn polish<const SET: u8>(
+        &mut self,
+        decay: &Decay,
+        aimed: &Aimed,
+        basin: usize,
+        passes: usize,
+        ends: Option<&Ends>,
+    ) {
         let count = aimed.constants.len();
         let last = self.z.len() - 1;
         let (mut z, mut low, mut high, mut level) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -394,7 +403,7 @@ impl Workspace {
         let first = self.solution.len();
         self.solution.resize(first + 2 + count, [0.0; LANES]);
         // Two more: a lane that went astray goes back to its cell.
-        for pass in 0..PASSES + 2 {
+        for pass in 0..passes + 2 {
             if !open.contains(&true) {
                 break;
             }
@@ -440,7 +449,7 @@ impl Workspace {
                 for l in 0..count {
                     self.solution[first + 2 + l][i] = self.right[l][i] * self.scale[l][i];
                 }
-                open[i] = pass + 1 < PASSES && step[i].abs() > POLISHED * z[i].abs();
+                open[i] = pass + 1 < passes && step[i].abs() > POLISHED * z[i].abs();
             }
         }
     }
