@@ -40,7 +40,8 @@ pub struct Request {
     pub rerun: Rerun,
     /// Threads that fit, and as many that decode; the result does not depend on it.
     pub threads: usize,
-    /// Set from outside, ends the run with [`Error::Interrupted`] within a fraction of a second.
+    /// Set from outside, ends the run with [`Error::Interrupted`](crate::Error::Interrupted) within a
+    /// fraction of a second.
     pub interrupted: Arc<AtomicBool>,
 }
 
