@@ -2,7 +2,7 @@
 
     python refresh.py --binary ../../target/release/sweepfit [--large] [SECTION …]
 
-Sections: short, core, peers, yardstick, robust, spots, ragged, scaling, growth; all of them without a name. Each stands in the
+Sections: short, core, peers, yardstick, delta, robust, spots, ragged, scaling, growth; all of them without a name. Each stands in the
 README between `<!-- begin SECTION -->` and `<!-- end SECTION -->`, with command, machine and date. `--large` adds 10 million
 curves to `growth`.
 """
@@ -17,8 +17,14 @@ import re
 import subprocess
 import sys
 
+import matplotlib
+
 from compare import HERE, call, compare, markdown, thousands
+from delta import delta
 from yardstick import yardstick
+
+matplotlib.use("svg")
+from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws with)
 
 README = HERE.parent / "README.md"
 
@@ -79,6 +85,10 @@ def whole(a):
     return yardstick(a.binary, 1_000_000, 32, 3)
 
 
+def night(a):
+    return delta(a.binary, 1_000_000, 32, 5)
+
+
 def robust(a):
     return bench(a.binary, "--workload", "W3", "--points", "240", "--curves", "2000")
 
@@ -105,21 +115,43 @@ def scaling(a):
 def growth(a):
     """Cost against the number of curves and of points."""
     sizes = [10**4, 10**5, 10**6] + ([10**7] if a.large else [])
-    cases = [(size, 32) for size in sizes] + [(2 * 10**6 // points, points) for points in (8, 32, 128, 1000)]
-    lines = []
-    for curves, points in cases:
+    by_curves = [(size, 32) for size in sizes]
+    by_points = [(4 * 10**6 // points, points) for points in (8, 32, 128, 1000)]
+    lines, rows_per_second = [], {}
+    for curves, points in by_curves + by_points:
         flags = ["--law", "saturating_power", "--curves", curves, "--points", points, "--backend", "cpu", "--json", "-q"]
         workload = json.loads(call([a.binary, "bench", *flags, "--repeat", "2" if curves >= 10**6 else "3"]))["workloads"][0]
         run = workload["runs"][0]
+        rows_per_second[curves, points] = run["whole"]["rows_per_second"]
         lines.append(
             [thousands(curves), points, f"{run['whole']['seconds']:.2f} s", thousands(run["whole"]["curves_per_second"]),
              thousands(run["whole"]["rows_per_second"]), thousands(run["fit"]["curves_per_second"]), f"{run['converged']:.2%}"]
         )
     header = ["curves", "points", "whole", "curves/s", "rows/s", "fits/s, pack to judge", "converged"]
-    return "`saturating_power`, log space, from file to file on all cores:\n\n" + markdown(header, lines)
+    draw_growth(rows_per_second, by_curves, by_points)
+    table = "`saturating_power`, log space, from file to file on all cores:\n\n" + markdown(header, lines)
+    return table + "\n\n![rows per second against curves and against points](growth.svg)"
 
 
-SECTIONS = dict(short=short, core=core, peers=peers, yardstick=whole, robust=robust, spots=spots, ragged=ragged, scaling=scaling, growth=growth)
+def draw_growth(rows_per_second, by_curves, by_points):
+    """Two panels: a level line says that cost grows as the data do."""
+    pyplot.rcParams["svg.hashsalt"] = "growth"
+    figure, panels = pyplot.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
+    for panel, cases, axis, label in [
+        (panels[0], by_curves, 0, "curves of 32 points"),
+        (panels[1], by_points, 1, "points of a curve, 4 million rows"),
+    ]:
+        panel.loglog([case[axis] for case in cases], [rows_per_second[case] for case in cases], "o-")
+        panel.set_xlabel(label)
+        panel.grid(True, which="both", alpha=0.3)
+    panels[0].set_ylabel("rows per second")
+    # Three orders of magnitude, so that what is level looks level.
+    panels[0].set_ylim(1e6, 1e9)
+    figure.savefig("growth.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+SECTIONS = dict(short=short, core=core, peers=peers, yardstick=whole, delta=night, robust=robust, spots=spots, ragged=ragged, scaling=scaling, growth=growth)
 
 
 def replace(text, name, body):

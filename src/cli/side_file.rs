@@ -57,5 +57,11 @@ fn hidden_beside(path: &Path) -> std::io::Result<NamedTempFile> {
 }
 
 fn unwritable(path: &Path, option: &str, error: &std::io::Error) -> Error {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let message =
+            format!("the folder {} does not exist; make it first, or choose another {option}", folder.display());
+        return Error::Output { file: path.to_path_buf(), message };
+    }
     Error::Output { file: path.to_path_buf(), message: format!("cannot be written: {error}; choose another {option}") }
 }

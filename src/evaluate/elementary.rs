@@ -79,11 +79,35 @@ pub fn exp_roughly<const SET: u8>(x: f64) -> f64 {
 pub fn log<const SET: u8>(x: f64) -> f64 {
     // Subnormal numbers are scaled into the normal range first.
     let tiny = x < f64::MIN_POSITIVE;
-    let y = if tiny { x * 18_014_398_509_481_984.0 } else { x };
-    let bias: f64 = if tiny { 54.0 } else { 0.0 };
+    let value =
+        log_of_scaled::<SET>(if tiny { x * 18_014_398_509_481_984.0 } else { x }, if tiny { 54.0 } else { 0.0 });
+    let value = if x == f64::INFINITY { x } else { value };
+    let value = if x == 0.0 { f64::NEG_INFINITY } else { value };
+    if x >= 0.0 { value } else { f64::NAN }
+}
+
+/// The natural logarithm of what [`are_normal`] holds for: three quarters of the work.
+#[inline(always)]
+pub fn log_of_normal<const SET: u8>(x: f64) -> f64 {
+    log_of_scaled::<SET>(x, 0.0)
+}
+
+/// Whether all numbers are positive, finite and not subnormal.
+#[inline(always)]
+pub fn are_normal(values: &[f64]) -> bool {
+    let mut normal = true;
+    for &x in values {
+        normal &= (x >= f64::MIN_POSITIVE) & (x < f64::INFINITY);
+    }
+    normal
+}
+
+/// log(y / 2^bias) of a normal y.
+#[inline(always)]
+fn log_of_scaled<const SET: u8>(y: f64, bias: f64) -> f64 {
     // y = 2^k m with m in [√½, √2): shift the exponent so that the split happens at √½.
     let bits = y.to_bits().wrapping_add(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);
-    let k = f64::from_bits(0x4338_0000_0000_0000u64.wrapping_add(bits >> 52)) - ROUNDER - 1023.0 - bias;
+    let k = f64::from_bits(0x4338_0000_0000_0000u64.wrapping_add(bits >> 52)) - (ROUNDER + 1023.0) - bias;
     let m = f64::from_bits((bits & 0x000f_ffff_ffff_ffff).wrapping_add(0x3fe6_a09e_667f_3bcd));
     // log m = f − f²/2 + s (f²/2 + R(s²)), s = f/(2 + f): the minimax R of fdlibm's e_log.
     let f = m - 1.0;
@@ -102,10 +126,7 @@ pub fn log<const SET: u8>(x: f64) -> f64 {
     }
     let r = r * z;
     let half = 0.5 * f * f;
-    let value = k * LN2_HIGH - ((half - fused::<SET>(s, half + r, k * LN2_LOW)) - f);
-    let value = if x == f64::INFINITY { x } else { value };
-    let value = if x == 0.0 { f64::NEG_INFINITY } else { value };
-    if x >= 0.0 { value } else { f64::NAN }
+    k * LN2_HIGH - ((half - fused::<SET>(s, half + r, k * LN2_LOW)) - f)
 }
 
 /// log(1 + x) without loss near zero: the rounding of 1 + x is put back to first order.

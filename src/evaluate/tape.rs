@@ -406,7 +406,12 @@ fn apply<const SET: u8>(operator: Operator, result: &mut [f64], a: Operand, b: O
         Operator::Unary(operator) => match operator {
             Unary::Negate => map!(result, a, |x| -x),
             Unary::Exp => map!(result, a, |x| elementary::exp::<SET>(x)),
-            Unary::Log => map!(result, a, |x| elementary::log::<SET>(x)),
+            Unary::Log => match a {
+                Operand::Block(block) if elementary::are_normal(block) => {
+                    map!(result, a, |x| elementary::log_of_normal::<SET>(x));
+                }
+                _ => map!(result, a, |x| elementary::log::<SET>(x)),
+            },
             Unary::Log1p => map!(result, a, |x| elementary::log1p::<SET>(x)),
             Unary::Sqrt => map!(result, a, |x| x.sqrt()),
             Unary::Abs => map!(result, a, |x| x.abs()),

@@ -6,10 +6,12 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
-use super::lanes::{GROUP, add_product, at, dot, each, factorise, groups, solve_lower, solve_upper, triangle};
+use super::lanes::{
+    GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, triangle,
+};
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
-use crate::evaluate::elementary::{exp_roughly, fused};
+use crate::evaluate::elementary::{exp_roughly, fused, log};
 use crate::evaluate::tape::{LANES, Lane};
 use crate::formula::graph::{Binary, Graph, Id, Node, Unary};
 
@@ -18,6 +20,8 @@ const PASSES: usize = 3;
 /// Longest period, in cells, of a grid whose exponentials are squared, and most squarings from one to the next.
 pub const LONGEST_PERIOD: usize = 4;
 pub const MOST_OCTAVES: usize = 3;
+/// The exact objective is trusted with a relative step of at most so much.
+const NEAR: f64 = 0.1;
 /// A relative step this small ends the polishing.
 const POLISHED: f64 = 1e-7;
 
@@ -104,6 +108,31 @@ pub struct Workspace {
     cells: [[usize; MOST_BASINS]; LANES],
     /// Per basin: z, the amplitude, the constants' coordinates; z is NaN where nothing is proposed after all.
     pub solution: Vec<Lane>,
+    anew: Anew,
+}
+
+/// What the squares of t − log f are taken of, where those of the target are a proxy; as long as the arrays of [`Aimed`].
+pub struct Exact<'a> {
+    /// t
+    pub response: &'a [f64],
+    pub weight: &'a [f64],
+}
+
+/// Memory for curves that are aimed anew, as [`Aimed`].
+#[derive(Debug, Default)]
+struct Anew {
+    root: Vec<f64>,
+    target: Vec<f64>,
+    constants: Vec<Vec<f64>>,
+}
+
+impl Anew {
+    fn resize(&mut self, length: usize, constants: usize) {
+        self.constants.resize_with(constants.max(self.constants.len()), Vec::new);
+        for values in [&mut self.root, &mut self.target].into_iter().chain(&mut self.constants) {
+            values.resize(length, 0.0);
+        }
+    }
 }
 
 /// When the first and the last cell are proposed beside the basins, although the projected residuals slope away from them:
@@ -127,8 +156,31 @@ struct Pass {
     residual: Lane,
 }
 
+/// Of a pass: how the projected objective P falls away.
+struct Valley {
+    amplitude: Lane,
+    /// The amplitude changes by −amplitude times this for every unit of z.
+    tilt: Lane,
+    /// −½ dP/dz over the amplitude, and the squared length of what a step in z changes, the amplitudes following.
+    slope: Lane,
+    length: Lane,
+}
+
+impl Pass {
+    #[inline(always)]
+    fn valley(&self) -> Valley {
+        let Pass { ee, et, ed, dd, dt, .. } = self;
+        let amplitude = each!(|i| if ee[i] > 0.0 { et[i] / ee[i] } else { 0.0 });
+        let tilt = each!(|i| if ee[i] > 0.0 { ed[i] / ee[i] } else { 0.0 });
+        let slope = each!(|i| dt[i] - amplitude[i] * ed[i]);
+        let length = each!(|i| dd[i] - tilt[i] * ed[i]);
+        Valley { amplitude, tilt, slope, length }
+    }
+}
+
 impl Workspace {
-    /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand.
+    /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand, and
+    /// under `exact` the best basin is moved towards the minimum of that.
     #[inline(always)]
     pub fn search<const SET: u8>(
         &mut self,
@@ -137,6 +189,7 @@ impl Workspace {
         curves: &[usize],
         aimed: &Aimed,
         ends: Option<Ends>,
+        exact: Option<Exact>,
     ) {
         self.project_constants::<SET>(aimed);
         self.tabulate::<SET>(decay, grid, curves, aimed);
@@ -146,8 +199,13 @@ impl Workspace {
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
+        // What the exact objective will move need not be the proxy's bottom to the last digit.
+        let passes = if exact.is_some() { PASSES - 1 } else { PASSES };
         for basin in 0..rounds {
-            self.polish::<SET>(decay, aimed, basin, ends.as_ref());
+            self.polish::<SET>(decay, aimed, basin, passes, ends.as_ref());
+        }
+        if let Some(exact) = exact.filter(|_| rounds > 0) {
+            self.sharpen::<SET>(decay, aimed, &exact);
         }
     }
 
@@ -303,7 +361,14 @@ impl Workspace {
 
     /// Follows every lane's basin of number `basin` to its bottom and appends its solution.
     #[inline(always)]
-    fn polish<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, basin: usize, ends: Option<&Ends>) {
+    fn polish<const SET: u8>(
+        &mut self,
+        decay: &Decay,
+        aimed: &Aimed,
+        basin: usize,
+        passes: usize,
+        ends: Option<&Ends>,
+    ) {
         let count = aimed.constants.len();
         let last = self.z.len() - 1;
         let (mut z, mut low, mut high, mut level) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -338,7 +403,7 @@ impl Workspace {
         let first = self.solution.len();
         self.solution.resize(first + 2 + count, [0.0; LANES]);
         // Two more: a lane that went astray goes back to its cell.
-        for pass in 0..PASSES + 2 {
+        for pass in 0..passes + 2 {
             if !open.contains(&true) {
                 break;
             }
@@ -349,11 +414,7 @@ impl Workspace {
                 let as_low = sums.residual[i] <= level[i] * (1.0 + 1e-9);
                 pass > 0 && open[i] && z[i] != corner[i] && !as_low
             });
-            let amplitude = each!(|i| if sums.ee[i] > 0.0 { sums.et[i] / sums.ee[i] } else { 0.0 });
-            let tilt = each!(|i| if sums.ee[i] > 0.0 { sums.ed[i] / sums.ee[i] } else { 0.0 });
-            // −½ dP/dz over the amplitude, and the squared length of what a step in z changes, the amplitudes following.
-            let slope = each!(|i| sums.dt[i] - amplitude[i] * sums.ed[i]);
-            let length = each!(|i| sums.dd[i] - tilt[i] * sums.ed[i]);
+            let Valley { amplitude, tilt, slope, length } = sums.valley();
             if let Some(ends) = ends {
                 // A relative residual q counts q in the projection and q + 3/2 q² + … in the exact objective's slope; the
                 // difference is at most 2 max|q| times residual times length. Where that cannot turn the slope round, the
@@ -366,20 +427,14 @@ impl Workspace {
                 }
             }
             let step = each!(|i| {
-                let curvature = amplitude[i] * length[i];
-                let wanted = slope[i] / curvature;
+                let wanted = slope[i] / (amplitude[i] * length[i]);
                 // A NaN, of a basis that has lost its influence, fails both comparisons and stays.
                 let reached = z[i] + wanted;
                 let reached = if reached > low[i] { reached } else { low[i] };
                 let reached = if reached < high[i] { reached } else { high[i] };
                 if wanted.is_finite() { reached - z[i] } else { 0.0 }
             });
-            let moved = each!(|i| amplitude[i] * (1.0 - tilt[i] * step[i]));
-            for l in 0..count {
-                let (solved, along, across) = (self.solved[l], self.along[l], self.across[l]);
-                self.right[l] = each!(|i| solved[i] - along[i] * moved[i] - across[i] * amplitude[i] * step[i]);
-            }
-            solve_upper::<SET>(&self.factor, &mut self.right);
+            let moved = self.follow::<SET>(&amplitude, &tilt, &step);
             for i in 0..LANES {
                 if !open[i] {
                     continue;
@@ -394,9 +449,87 @@ impl Workspace {
                 for l in 0..count {
                     self.solution[first + 2 + l][i] = self.right[l][i] * self.scale[l][i];
                 }
-                open[i] = pass + 1 < PASSES && step[i].abs() > POLISHED * z[i].abs();
+                open[i] = pass + 1 < passes && step[i].abs() > POLISHED * z[i].abs();
             }
         }
+    }
+
+    /// The amplitude after a step in z; in `right` are then the constants' coordinates, in units of the scale.
+    #[inline(always)]
+    fn follow<const SET: u8>(&mut self, amplitude: &Lane, tilt: &Lane, step: &Lane) -> Lane {
+        let moved = each!(|i| amplitude[i] * (1.0 - tilt[i] * step[i]));
+        // By index: the bounds that are checked keep the compiler from taking the same lane of several constants together.
+        for l in 0..self.right.len() {
+            let (solved, along, across) = (self.solved[l], self.along[l], self.across[l]);
+            self.right[l] = each!(|i| solved[i] - along[i] * moved[i] - across[i] * amplitude[i] * step[i]);
+        }
+        solve_upper::<SET>(&self.factor, &mut self.right);
+        moved
+    }
+
+    /// Moves every lane's best basin by one Gauss–Newton step of squares of t − log f, of which the search has seen a proxy
+    /// only: the same least squares with weights and a response of the curve f that was found.
+    #[inline(always)]
+    fn sharpen<const SET: u8>(&mut self, decay: &Decay, aimed: &Aimed, exact: &Exact) {
+        let count = aimed.constants.len();
+        let (z, found) = (self.solution[0], self.solution[1]);
+        let mut anew = std::mem::take(&mut self.anew);
+        anew.resize(aimed.u.len(), count);
+        let amplitudes = spread(&each!(|i| decay.sign * found[i]));
+        let whole = |values| groups(values).iter();
+        let rows = whole(aimed.u).zip(whole(aimed.root)).zip(whole(aimed.target));
+        let rows = rows.zip(whole(exact.response).zip(whole(exact.weight))).enumerate();
+        for (group, (((u, root), target), (t, w))) in rows {
+            let e = exponential::<SET>(decay.rate, &z, u);
+            let mut found = [0.0; GROUP];
+            let mut unit = [0.0; GROUP];
+            for k in 0..GROUP {
+                unit[k] = if root[k] > 0.0 { 1.0 / root[k] } else { 0.0 };
+                found[k] = amplitudes[k] * e[k];
+            }
+            for (l, constant) in aimed.constants.iter().enumerate() {
+                let (own, constant) = (spread(&self.solution[2 + l]), &groups(constant)[group]);
+                for k in 0..GROUP {
+                    found[k] += own[k] * constant[k] * unit[k];
+                }
+            }
+            let (mut new_root, mut new_target, mut share) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
+            for k in 0..GROUP {
+                // exp t = √w / root; what is missing of it in the target is the offset.
+                let root = w[k].sqrt();
+                let curve = found[k] + (root - target[k]) * unit[k];
+                let weight = root / curve;
+                share[k] = unit[k] * weight;
+                new_root[k] = weight;
+                new_target[k] = weight * (found[k] + curve * (t[k] - log::<SET>(curve)));
+            }
+            groups_mut(&mut anew.root)[group] = new_root;
+            groups_mut(&mut anew.target)[group] = new_target;
+            for (new, constant) in anew.constants.iter_mut().zip(aimed.constants) {
+                let (mut scaled, constant) = (share, &groups(constant)[group]);
+                for k in 0..GROUP {
+                    scaled[k] *= constant[k];
+                }
+                groups_mut(new)[group] = scaled;
+            }
+        }
+        let sharper = Aimed { u: aimed.u, root: &anew.root, target: &anew.target, constants: &anew.constants[..count] };
+        self.project_constants::<SET>(&sharper);
+        let Valley { amplitude, tilt, slope, length } = self.pass::<SET>(decay, &sharper, &z).valley();
+        let step = each!(|i| slope[i] / (amplitude[i] * length[i]));
+        let moved = self.follow::<SET>(&amplitude, &tilt, &step);
+        for i in 0..LANES {
+            // What the proxy has not brought near enough stays.
+            let near = step[i].abs() <= NEAR * z[i].abs() && (0..count).all(|l| self.right[l][i].is_finite());
+            if near && moved[i].is_finite() {
+                self.solution[0][i] = z[i] + step[i];
+                self.solution[1][i] = decay.sign * moved[i];
+                for l in 0..count {
+                    self.solution[2 + l][i] = self.right[l][i] * self.scale[l][i];
+                }
+            }
+        }
+        self.anew = anew;
     }
 
     /// One pass over the points at `z`; leaves the constants' solved products in `along` and `across`.
@@ -476,12 +609,19 @@ fn is_multiple(z: &Lane, other: &Lane, octaves: usize) -> bool {
 /// `exp(rate z u)`, point by point.
 #[inline(always)]
 fn exponential<const SET: u8>(rate: f64, z: &Lane, u: &[f64; GROUP]) -> [f64; GROUP] {
-    let mut e = [0.0; GROUP];
-    for part in e.as_chunks_mut::<LANES>().0 {
-        *part = each!(|i| rate * z[i]);
-    }
+    let mut e = spread(&each!(|i| rate * z[i]));
     for k in 0..GROUP {
         e[k] = exp_roughly::<SET>(e[k] * u[k]);
     }
     e
+}
+
+/// A value per lane at every point of a group.
+#[inline(always)]
+fn spread(lane: &Lane) -> [f64; GROUP] {
+    let mut spread = [0.0; GROUP];
+    for part in spread.as_chunks_mut::<LANES>().0 {
+        *part = *lane;
+    }
+    spread
 }

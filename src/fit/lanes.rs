@@ -70,6 +70,12 @@ pub fn groups(values: &[f64]) -> &[[f64; GROUP]] {
     values.as_chunks().0
 }
 
+/// As [`groups`], to be written to.
+#[inline(always)]
+pub fn groups_mut(values: &mut [f64]) -> &mut [[f64; GROUP]] {
+    values.as_chunks_mut().0
+}
+
 /// Adds Σ a b over the points of a group to every lane's sum.
 #[inline(always)]
 pub fn add_product<const SET: u8>(sum: &mut Lane, a: &[f64; GROUP], b: &[f64; GROUP]) {
@@ -193,7 +199,8 @@ pub fn largest_eigenvalue<const SET: u8>(a: &mut [Lane], p: usize) -> Lane {
         for q in 1..p {
             for r in 0..q {
                 let (aqq, arr, aqr) = (a[at(q, q)], a[at(r, r)], a[at(q, r)]);
-                let negligible = 1e-10;
+                // To the second order: an eigenvalue moves by the square of this.
+                let negligible = 1e-7;
                 let size = each!(|i| aqr[i] * aqr[i] - negligible * negligible * (aqq[i] * arr[i]).abs());
                 moving = each!(|i| if size[i] > 0.0 { 1.0 } else { moving[i] });
                 let t = each!(|i| {

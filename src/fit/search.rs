@@ -6,11 +6,11 @@
 //! A basis function that depends on one axis is computed once per cell, and so is its scalar product with every other such
 //! function of the same axis: on Chinchilla's 256 points only the product of its two power terms is left per point.
 
-use super::decay::{self, Aimed, Decay, Ends};
+use super::decay::{self, Aimed, Decay, Ends, Exact};
 use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
-use super::{Proposals, Space};
+use super::{Loss, Proposals, Space};
 use crate::evaluate::elementary;
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane, POINTS, REPEATED, Scratch, repeat};
@@ -112,7 +112,11 @@ fn search_decay<const SET: u8>(
     };
     let unit = least_unit(model.space, gathered, root_weight);
     let ends = ends_are_tried(model, &problem.grid).then_some(Ends { plausible: PLAUSIBLE, unit });
-    memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends);
+    // A robust fit begins elsewhere than at the least squares.
+    let proxy = model.space == Space::Log && model.projection.space == Space::Linear;
+    let exact = (proxy && problem.loss == Loss::Squares)
+        .then(|| Exact { response: &gathered.response[..stride], weight: &gathered.weight[..stride] });
+    memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends, exact);
     for lane in 0..curves.len() {
         for basin in 0..memory.found[lane] {
             let solution = &memory.solution[basin * (1 + others)..][..1 + others];

@@ -88,6 +88,7 @@ pub(super) fn fit_changed(
     if let Some(watch) = &request.rerun.watch {
         watch::test(watch, request, past, batch, &found, &mut work)?;
     }
+    past.done(&found);
     Ok(work)
 }
 

@@ -265,7 +265,7 @@ impl Ledger {
 fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::Output {
         file: path.to_path_buf(),
-        message: format!("the ledger cannot be kept: {error}; free the disk, or choose another place with -o"),
+        message: format!("the ledger cannot be kept: {error}; free the disk, or choose another place with --ledger"),
     }
 }
 

@@ -54,7 +54,7 @@ impl Lock {
                 if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
                     return failed(format!("the folder {} does not exist; make it first", folder.display()));
                 }
-                failed(format!("cannot be locked ({}: {error}); choose another place with -o", path.display()))
+                failed(format!("cannot be locked ({}: {error}); choose another place for it", path.display()))
             })?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -71,7 +71,7 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(failed(format!(
-                        "cannot be locked ({}: {error}): its file system knows no locks; choose another place with -o",
+                        "cannot be locked ({}: {error}): its file system knows no locks; choose another place for it",
                         path.display()
                     )));
                 }

@@ -6,7 +6,7 @@
 //! folders, parts bear their content in their names, `part-00000-0123456789abcdef.parquet`; see `store::folder`.
 
 use super::keys::KeySchema;
-use super::store::{Folder, is_url};
+use super::store::{Folder, MARK, is_url, part_name};
 use super::write::{Block, Care, Layout, OutputKind, Writer};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
@@ -27,8 +27,6 @@ pub struct Parting {
     pub rows: usize,
 }
 
-/// Says that a folder is a table of ours; its name keeps readers of such trees from it.
-const MARK: &str = "_sweepfit";
 /// What writers of such trees call null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Bytes of rows that wait, encoded, in all open parts together.
@@ -99,7 +97,7 @@ impl PartsWriter {
         };
         let inner = by.map_or_else(|| layout.clone(), |by| layout.without(by));
         let (target, staging) = match is_url(out) {
-            true => (Target::Store(Folder::open(out, MARK)?), staging_anywhere(&layout)?),
+            true => (Target::Store(Folder::open(out)?), staging_anywhere(&layout)?),
             false => {
                 let target = PathBuf::from(out.trim_end_matches(['/', '\\']));
                 let staging = staging_beside(&target, &layout)?;
@@ -239,9 +237,9 @@ impl PartsWriter {
                 let mut parts = Vec::with_capacity(self.names.len());
                 for name in &self.names {
                     let path = self.staging.0.join(name);
-                    parts.push((name_in_store(name, content(&path).map_err(failed)?), path));
+                    parts.push((part_name(name, content(&path).map_err(failed)?), path));
                 }
-                folder.replace(&parts, is_part)
+                folder.replace(&parts)
             }
         }
     }
@@ -253,7 +251,7 @@ impl PartsWriter {
 /// As [`PartsWriter::create`].
 pub fn check_parts(out: &str) -> Result<()> {
     if is_url(out) {
-        return Folder::open(out, MARK).map(drop);
+        return Folder::open(out).map(drop);
     }
     let target = Path::new(out.trim_end_matches(['/', '\\']));
     refuse_foreign(target)?;
@@ -331,26 +329,6 @@ fn content(path: &Path) -> std::io::Result<u64> {
     }
 }
 
-/// What a part is called in a store: other contents, another name.
-fn name_in_store(name: &Path, content: u64) -> String {
-    let parts: Vec<String> = name.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    let name = parts.join("/");
-    format!("{}-{content:016x}.parquet", name.trim_end_matches(".parquet"))
-}
-
-/// Whether a name in a store is that of a part.
-fn is_part(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or_default();
-    let inner = file.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
-    let hexadecimal = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    inner.and_then(|inner| inner.split_once('-')).is_some_and(|(number, content)| {
-        number.len() >= 5
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && content.len() == 16
-            && hexadecimal(content)
-    })
-}
-
 /// Refuses to replace what is not a table of ours.
 fn refuse_foreign(target: &Path) -> Result<()> {
     let failed = |message: String| Error::Output { file: target.to_path_buf(), message };
@@ -381,26 +359,4 @@ fn encoded(text: &str) -> String {
     }
     // A folder of dots alone would be another one.
     if name.bytes().all(|byte| byte == b'.') { name.replace('.', "%2E") } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_in_a_store_are_known_by_their_names() {
-        let name = name_in_store(&Path::new("law=power").join("part-00007.parquet"), 0xabc);
-        assert_eq!(name, "law=power/part-00007-0000000000000abc.parquet");
-        for (name, expected) in [
-            (name.as_str(), true),
-            ("part-00000-0123456789abcdef.parquet", true),
-            ("part-00000.parquet", false),
-            ("part-00000-0123456789abcdef-c000.snappy.parquet", false),
-            ("part-00000-0123456789ABCDEF.parquet", false),
-            ("_sweepfit", false),
-            ("thesis.parquet", false),
-        ] {
-            assert_eq!(is_part(name), expected, "{name}");
-        }
-    }
 }

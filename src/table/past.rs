@@ -24,7 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The name of the column of fingerprints.
@@ -78,6 +78,8 @@ pub struct Past {
     /// The first row of every row group and, last, the number of rows.
     starts: Vec<usize>,
     kept: Mutex<VecDeque<(usize, Group)>>,
+    /// Curves of every row group that were not dealt with yet: those whose first row lies there.
+    left: Vec<AtomicUsize>,
 }
 
 /// A row group that is decoded by whoever wants it first.
@@ -111,6 +113,7 @@ impl Past {
             seen: Vec::new(),
             starts: vec![0],
             kept: Mutex::default(),
+            left: Vec::new(),
         };
         for (index, file) in source.tables().iter().enumerate() {
             past.refuse_other_columns(file)?;
@@ -124,6 +127,8 @@ impl Past {
             }
         }
         past.read_keys(laws, interrupted)?;
+        let before = |group: usize| past.starts[group].div_ceil(laws.len());
+        past.left = (0..past.groups.len()).map(|group| AtomicUsize::new(before(group + 1) - before(group))).collect();
         past.seen = past.fingerprints.iter().map(|_| AtomicBool::new(false)).collect();
         Ok(past)
     }
@@ -354,6 +359,23 @@ impl Past {
         Ok((0..gone.len()).map(|index| keys.describe(index)).collect())
     }
 
+    /// Says that the rows of these curves are not wanted any more: a row group of which none is need not be kept.
+    pub fn done(&self, found: &[Found]) {
+        for found in found {
+            let (Found::Same(place) | Found::Changed(place)) = *found else { continue };
+            let group = self.group_of(place as usize * self.laws);
+            // Rows of lists may find one curve twice; then the group is kept until others take its place.
+            if self.left[group].fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(own, _)| *own != group);
+            }
+        }
+    }
+
+    /// The row group in which a row lies.
+    fn group_of(&self, row: usize) -> usize {
+        self.starts.partition_point(|&start| start <= row) - 1
+    }
+
     fn group(&self, group: usize) -> Result<RecordBatch> {
         let cell = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -389,7 +411,7 @@ impl Past {
     /// The rows of a curve: the row group's table and the rows in it; a curve's rows may lie in two groups.
     fn rows(&self, place: u32, laws: usize) -> Result<(RecordBatch, usize)> {
         let row = place as usize * self.laws + laws;
-        let group = self.starts.partition_point(|&start| start <= row) - 1;
+        let group = self.group_of(row);
         Ok((self.group(group)?, row - self.starts[group]))
     }
 
@@ -416,7 +438,7 @@ impl Past {
             };
             for law in 0..self.laws {
                 let row = place as usize * self.laws + law;
-                let group = self.starts.partition_point(|&start| start <= row) - 1;
+                let group = self.group_of(row);
                 let table = match groups.iter().find(|(own, _)| *own == group) {
                     Some((_, table)) => *table,
                     None => {

@@ -9,7 +9,7 @@ mod folder;
 mod read;
 mod upload;
 
-pub(super) use folder::Folder;
+pub(super) use folder::{Folder, MARK, part_name};
 pub(super) use read::{Remote, exists, resolve};
 pub use upload::Upload;
 
@@ -168,15 +168,31 @@ fn opened(
     Ok(store)
 }
 
+/// Where a machine in a cloud is asked for credentials, when the environment holds none.
+const MACHINES: [&str; 2] = ["169.254.169.254", "metadata.google"];
+
+/// Whether an answer holds one of these texts.
+fn told(error: &object_store::Error, texts: &[&str]) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if texts.iter().any(|wanted| text.contains(wanted)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What a store answered, in one line, and what may be done about it.
 fn reason(error: &object_store::Error) -> String {
     use object_store::Error as E;
     let repair = match error {
+        _ if told(error, &["NoSuchBucket", "ContainerNotFound"]) => "no such bucket; check its name and the endpoint",
         E::NotFound { .. } => "no such object; check bucket and path",
         E::PermissionDenied { .. } => "the credentials do not allow it; check what they may do",
         E::Unauthenticated { .. } => "the store takes no such credentials; check the variables that hold them",
         E::Precondition { .. } => "it changed while it was read; run again",
-        _ if error.to_string().contains("NoSuchBucket") => "no such bucket; check its name and the endpoint",
         _ => "",
     };
     let mut text = error.to_string();
@@ -195,7 +211,7 @@ fn reason(error: &object_store::Error) -> String {
         Some((_, rest)) => rest.to_string(),
         None => text,
     };
-    if text.contains("169.254.169.254") || text.contains("metadata.google") {
+    if told(error, &MACHINES) {
         return format!("no credentials in the environment, and none from the machine ({text})");
     }
     if repair.is_empty() { text } else { format!("{repair} ({text})") }
@@ -226,6 +242,7 @@ fn is_final(error: &object_store::Error) -> bool {
     !matches!(error, object_store::Error::Generic { .. })
         || text.contains("retries")
         || text.contains(STOPPED)
+        || told(error, &MACHINES)
         || knows_no_ranges(error)
 }
 

@@ -297,11 +297,8 @@ impl Writer {
     /// Completes the table and puts it in its place. `metadata` goes into the file where the format has room for it
     /// (Parquet and Arrow IPC).
     pub fn finish(self, metadata: &[(String, String)]) -> Result<()> {
-        let Writer { layout: Layout { out, schema, .. }, format, durable } = self;
-        let failed = |message: String| Error::Output {
-            file: out.to_path_buf(),
-            message: format!("cannot be written: {message}"),
-        };
+        let Writer { layout, format, durable } = self;
+        let failed = |message: String| layout.failed(&message);
         let place = match format {
             Format::Parquet(mut writer) => {
                 for (key, value) in metadata {
@@ -309,7 +306,7 @@ impl Writer {
                 }
                 // Readers such as pyarrow show the metadata of this schema, where there is one, and not the file's.
                 let metadata: Metadata = metadata.iter().cloned().collect();
-                let schema = Schema::clone(&schema).with_metadata(metadata);
+                let schema = Schema::clone(&layout.schema).with_metadata(metadata);
                 let encoded = encode_arrow_schema(&schema);
                 writer.append_key_value_metadata(KeyValue::new(ARROW_SCHEMA_META_KEY.to_string(), encoded));
                 writer.into_inner().map_err(|error| failed(error.to_string()))?
@@ -505,7 +502,13 @@ impl Layout {
     }
 
     pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Output { file: self.out.to_path_buf(), message: format!("cannot be written: {error}") }
+        let reason = error.to_string();
+        let repair = match reason.contains("No space left") {
+            true if *self.out == *Path::new("-") => "; set TMPDIR to a place with room, where it waits to be complete",
+            true => "; free the disk, or choose another place with -o",
+            false => "",
+        };
+        Error::Output { file: self.out.to_path_buf(), message: format!("cannot be written: {reason}{repair}") }
     }
 }
 

@@ -147,6 +147,23 @@ fn throttling_resets_and_truncated_answers_change_no_byte() {
 }
 
 #[test]
+fn an_answer_that_is_lost_after_the_request_was_heard_loses_nothing() {
+    for store in 0..3 {
+        // What completes an upload: a POST with its parts, or Azure's list of blocks.
+        let completes = |asked: &Asked| {
+            asked.method == "POST" && asked.query.contains("uploadId") || asked.query.contains("blocklist")
+        };
+        let server = Server::faulty(move |_, asked| if completes(asked) { Fault::Truncate } else { Fault::None });
+        let (scheme, environment) = stores(&server)[store].clone();
+        server.put("w/fits.parquet", b"yesterday's".to_vec());
+        let out = format!("{scheme}://w/fits.parquet");
+        let ran = run_in(&environment, &[&["fit", SWEEP], &SWEEP_FIT[..], &["-o", &out]].concat());
+        assert_eq!(ran.code, 0, "{scheme}: {}", ran.stderr);
+        assert_eq!(&server.get("w/fits.parquet").expect("fits")[..4], b"PAR1");
+    }
+}
+
+#[test]
 fn a_table_of_several_parts_survives_faults_of_every_kind() {
     let folder = Folder::new();
     let sweep = folder.file("sweep.parquet");
@@ -370,6 +387,10 @@ fn parts_in_every_store_are_those_on_a_disk_and_take_the_place_of_the_old_ones()
         assert_eq!(list.lines().count(), 7);
         // What died while its parts appeared left one behind, and somebody left a note.
         server.put("w/parts/law=power/part-00007-00000000000000aa.parquet", b"half".to_vec());
+        let read =
+            ["fit", &out, "--law", "logarithmic", "--x", "points", "--y", "rmse", "--by", "run", "-q", "-o", "-"];
+        let ran = run_in(&environment, &read);
+        assert_eq!(ran.code, 0, "{scheme}: what is not listed was read: {}", ran.stderr);
         server.put("w/parts/readme.md", b"hello".to_vec());
         into("300");
         assert_eq!(parts(&server, "w/parts/").len(), 4);
@@ -383,18 +404,17 @@ fn parts_in_every_store_are_those_on_a_disk_and_take_the_place_of_the_old_ones()
 
 #[test]
 fn wherever_replacing_parts_is_refused_the_old_ones_stand_alone() {
-    let is_list = |asked: &Asked| asked.path.ends_with("_sweepfit") && asked.method == "PUT";
-    let completes = |asked: &Asked| asked.method == "POST" && asked.query.contains("uploadId");
-    let fails: [(&str, fn(&Asked, &dyn Fn(&Asked) -> bool, &dyn Fn(&Asked) -> bool) -> Fault); 4] = [
-        ("AccessDenied", |asked, _, completes| if completes(asked) { Fault::Deny } else { Fault::None }),
-        ("AccessDenied", |asked, is_list, _| if is_list(asked) { Fault::Deny } else { Fault::None }),
-        (
-            "was written by another run meanwhile",
-            |asked, is_list, _| {
-                if is_list(asked) { Fault::Overtake } else { Fault::None }
-            },
-        ),
-        ("AccessDenied", |asked, _, _| if asked.query.contains("partNumber") { Fault::Deny } else { Fault::None }),
+    fn is_list(asked: &Asked) -> bool {
+        asked.path.ends_with("_sweepfit") && asked.method == "PUT"
+    }
+    fn when(told: bool, fault: Fault) -> Fault {
+        if told { fault } else { Fault::None }
+    }
+    let fails: [(&str, fn(&Asked) -> Fault); 4] = [
+        ("AccessDenied", |asked| when(asked.method == "POST" && asked.query.contains("uploadId"), Fault::Deny)),
+        ("AccessDenied", |asked| when(is_list(asked), Fault::Deny)),
+        ("was written by another run meanwhile", |asked| when(is_list(asked), Fault::Overtake)),
+        ("AccessDenied", |asked| when(asked.query.contains("partNumber"), Fault::Deny)),
     ];
     for (expected, fault) in fails {
         // The first night goes well.
@@ -402,7 +422,7 @@ fn wherever_replacing_parts_is_refused_the_old_ones_stand_alone() {
         let told = well.clone();
         let server = Server::faulty(move |_, asked| match told.load(std::sync::atomic::Ordering::SeqCst) {
             true => Fault::None,
-            false => fault(asked, &is_list, &completes),
+            false => fault(asked),
         });
         let command = [&["fit", SWEEP], &SWEEP_FIT[..], &PARTS].concat();
         assert_eq!(run_with(&server, &[&command[..], &["-o", "s3://w/parts"]].concat()).code, 0);
@@ -452,4 +472,24 @@ fn parts_in_a_store_are_gone_on_from_and_a_ledger_for_them_lies_here() {
     let absent =
         run_with(&server, &[&["fit", SWEEP], &SWEEP_FIT[..], &["--since", "s3://w/none/fits.parquet"], &out].concat());
     assert!(absent.code == 2 && absent.stderr.contains("in the first night"), "{}", absent.stderr);
+}
+
+#[test]
+fn a_place_that_may_not_be_written_to_is_refused_before_the_work() {
+    for store in 0..3 {
+        let reads = |asked: &Asked| matches!(asked.method.as_str(), "GET" | "HEAD");
+        let server = Server::faulty(move |_, asked| if reads(asked) { Fault::None } else { Fault::Deny });
+        let (scheme, environment) = stores(&server)[store].clone();
+        server.put("w/sweep.parquet", sweep());
+        for more in [&["-o"][..], &["--part-rows", "50", "-o"]] {
+            let (input, out) = (format!("{scheme}://w/sweep.parquet"), format!("{scheme}://w/fits.parquet"));
+            let job = run(&[&["fit", &input], &SWEEP_FIT[..], more, &[&out], &["--print-job"]].concat()).stdout;
+            let folder = Folder::new();
+            let job = folder.text("job.toml", &job);
+            let ran = run_in(&environment, &["run", &job, "--check"]);
+            assert_eq!(ran.code, 2, "{scheme} {more:?}: {}", ran.stderr);
+            assert!(ran.stderr.contains(&out) && ran.stderr.contains("cannot be written"), "{}", ran.stderr);
+            assert_eq!(server.names(), ["w/sweep.parquet"]);
+        }
+    }
 }

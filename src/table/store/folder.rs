@@ -16,12 +16,15 @@ use object_store::{
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Answer<T> = std::result::Result<T, object_store::Error>;
 
+/// The object that lists the parts; in a folder on a disk the file that says that it is ours. Its name keeps readers of such
+/// trees from it.
+pub(in crate::table) const MARK: &str = "_sweepfit";
 /// Parts that are sent at a time.
 const AT_ONCE: usize = 4;
 /// Bytes of a file that are taken into memory at a time.
@@ -44,11 +47,11 @@ struct Listed {
 }
 
 impl Folder {
-    /// Looks whether the folder may be replaced; `mark` is the name of the object that lists its parts.
+    /// Looks whether the folder may be replaced.
     ///
     /// # Errors
     /// [`Error::Output`]: a web server, a folder that holds something else, a place that takes no uploads.
-    pub fn open(text: &str, mark: &str) -> Result<Folder> {
+    pub fn open(text: &str) -> Result<Folder> {
         let url = text.trim_end_matches('/').to_string();
         let failed = |message: String| Error::Output { file: PathBuf::from(text), message };
         let unusable = |error: object_store::Error| failed(format!("cannot be written: {}", reason(&error)));
@@ -61,7 +64,7 @@ impl Folder {
         if location.key.parts().next().is_none() {
             return Err(failed("is a whole bucket, whose objects would be replaced; name a folder in it".into()));
         }
-        let list = location.key.clone().join(mark);
+        let list = location.key.clone().join(MARK);
         let before = read_list(&*location.store, &list).map_err(unusable)?;
         let folder = Folder { url, location, list, before };
         if folder.before.is_none() && !folder.objects().map_err(unusable)?.is_empty() {
@@ -72,7 +75,7 @@ impl Folder {
             ));
         }
         // Asks for the right to write, before any work is done; dropped, it is given up.
-        drop(Upload::create(&folder.url_of(mark))?);
+        drop(Upload::create(&folder.url_of(MARK))?);
         Ok(folder)
     }
 
@@ -100,11 +103,11 @@ impl Folder {
     }
 
     /// Puts `parts`, names in the folder and files here, in the place of those that stand there. A part whose name stands
-    /// there already is the same: names have to differ where contents do. `is_part` knows the names of parts from others.
+    /// there already is the same: names differ where contents do ([`part_name`]).
     ///
     /// # Errors
     /// [`Error::Output`] with what was answered; the old table stands then, but where the message says that the new one does.
-    pub fn replace(mut self, parts: &[(String, PathBuf)], is_part: fn(&str) -> bool) -> Result<()> {
+    pub fn replace(mut self, parts: &[(String, PathBuf)]) -> Result<()> {
         let failed = |folder: &Folder, message: String| Error::Output { file: folder.url.clone().into(), message };
         let unusable = |folder: &Folder, error: &object_store::Error| {
             failed(folder, format!("cannot be written: {}", reason(error)))
@@ -224,6 +227,52 @@ impl Folder {
     }
 }
 
+/// What a part is called in a store: other contents, another name.
+pub(in crate::table) fn part_name(name: &Path, content: u64) -> String {
+    let parts: Vec<String> = name.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let name = parts.join("/");
+    format!("{}-{content:016x}.parquet", name.trim_end_matches(".parquet"))
+}
+
+/// Whether a name in a store is that of a part.
+fn is_part(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let inner = file.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
+    let hexadecimal = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    inner.and_then(|inner| inner.split_once('-')).is_some_and(|(number, content)| {
+        number.len() >= 5
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && content.len() == 16
+            && hexadecimal(content)
+    })
+}
+
+/// Of objects listed below a key, those that are no parts which their folder's list does not name: parts of another state
+/// of the table, left by a run that died.
+///
+/// # Errors
+/// What the store answers.
+pub(super) fn without_strays(store: &dyn ObjectStore, objects: Vec<ObjectMeta>) -> Answer<Vec<ObjectMeta>> {
+    let mut lists: Vec<(String, HashSet<String>)> = Vec::new();
+    for object in objects.iter().filter(|object| object.location.filename() == Some(MARK)) {
+        let folder = object.location.as_ref()[..object.location.as_ref().len() - MARK.len()].to_string();
+        if let Some(listed) = read_list(store, &object.location)? {
+            lists.push((folder, listed.names.into_iter().collect()));
+        }
+    }
+    let is_stray = |object: &ObjectMeta| {
+        let in_folder = |(folder, names): &(String, HashSet<String>)| {
+            object
+                .location
+                .as_ref()
+                .strip_prefix(folder.as_str())
+                .is_some_and(|name| is_part(name) && !names.contains(name))
+        };
+        lists.iter().any(in_folder)
+    };
+    Ok(objects.into_iter().filter(|object| !is_stray(object)).collect())
+}
+
 /// The first line of the list, for people.
 const TITLE: &str = "A table of fits in parts, written by sweepfit. Its parts:";
 
@@ -282,4 +331,26 @@ fn side_by_side<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + 
     let mut answers = answers.into_inner().expect("no thread panics");
     answers.sort_by_key(|(index, _)| *index);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_in_a_store_are_known_by_their_names() {
+        let name = part_name(&Path::new("law=power").join("part-00007.parquet"), 0xabc);
+        assert_eq!(name, "law=power/part-00007-0000000000000abc.parquet");
+        for (name, expected) in [
+            (name.as_str(), true),
+            ("part-00000-0123456789abcdef.parquet", true),
+            ("part-00000.parquet", false),
+            ("part-00000-0123456789abcdef-c000.snappy.parquet", false),
+            ("part-00000-0123456789ABCDEF.parquet", false),
+            ("_sweepfit", false),
+            ("thesis.parquet", false),
+        ] {
+            assert_eq!(is_part(name), expected, "{name}");
+        }
+    }
 }

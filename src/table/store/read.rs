@@ -1,5 +1,6 @@
 //! What lies in a store: URLs, folders and patterns become objects; of these, ranges of bytes or whole copies.
 
+use super::folder::without_strays;
 use super::{Location, RETRIES, again, is_final, knows_no_ranges, pause, reason, rest, unreadable, wait};
 use crate::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
@@ -51,6 +52,7 @@ pub(in crate::table) fn resolve(text: &str, wanted: &dyn Fn(&Path) -> bool, path
     let fixed = parts.iter().take_while(|part| !part.as_ref().contains(['*', '?', '['])).count();
     let prefix: Key = parts.iter().take(fixed).cloned().collect();
     let listed = again(|| wait(location.store.list(Some(&prefix)).try_collect::<Vec<_>>()));
+    let listed = listed.and_then(|listed| without_strays(&*location.store, listed));
     let mut listed = listed.map_err(|error| unreadable(url, &reason(&error)))?;
     // The order of a store is its own; the order of the curves must not be.
     listed.sort_by(|one, other| one.location.cmp(&other.location));

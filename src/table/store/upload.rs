@@ -51,13 +51,17 @@ impl Upload {
 
     fn begin(&mut self) -> std::result::Result<(), object_store::Error> {
         let (store, key) = (&self.location.store, &self.location.key);
+        if self.location.scheme == ObjectStoreScheme::MicrosoftAzure {
+            // There beginning asks nothing: a block does, which never belongs to an object and goes by itself.
+            again(|| wait(async { store.put_multipart(key).await?.put_part(PutPayload::from_static(b"?")).await }))?;
+        }
         self.parts = Some(again(|| wait(store.put_multipart(key)))?);
         Ok(())
     }
 
     /// Whether the object is there, as long as it should be, and another one than before.
     fn appeared(&self) -> bool {
-        let found = wait(self.location.store.head(&self.location.key));
+        let found = again(|| wait(self.location.store.head(&self.location.key)));
         found.is_ok_and(|found| found.size == self.length && found.e_tag.is_some() && found.e_tag != self.before)
     }
 
@@ -89,11 +93,12 @@ impl Upload {
                 self.send().map_err(|error| failed(&self.url, error.to_string()))?;
             }
             let parts = self.parts.as_mut().expect("looked at above");
-            match again(|| wait(parts.complete())) {
-                Ok(_) => {}
-                // The answer to a request that was heard may have been lost; then the upload is gone and the object new.
-                Err(object_store::Error::NotFound { .. }) if self.appeared() => {}
-                Err(error) => return Err(failed(&self.url, reason(&error))),
+            // Asking a second time is of no use: the parts were told once. But the answer to a request that was heard may
+            // have been lost, and then the object is there.
+            if let Err(error) = wait(parts.complete())
+                && !self.appeared()
+            {
+                return Err(failed(&self.url, reason(&error)));
             }
             self.parts = None;
         } else {
