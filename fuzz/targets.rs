@@ -11,6 +11,7 @@ use sweepfit::fit::{Loss, Objective, Space};
 use sweepfit::formula::parse::{parse_filter, parse_formula};
 use sweepfit::job::{Job, Key, Kind, Takes};
 use sweepfit::law::{Law, Mapping};
+use sweepfit::pipeline::Ledger;
 use sweepfit::table::{ColumnKind, Event, ReadOptions, Selection, Source, read};
 
 /// Longer texts only cost time.
@@ -106,6 +107,31 @@ pub fn arrow(data: &[u8]) {
 /// A Parquet file is opened and read.
 pub fn parquet(data: &[u8]) {
     table("parquet", data);
+}
+
+/// What the ledger's owner is, here.
+pub fn ledger_owner() -> Vec<(String, String)> {
+    vec![("version".to_string(), "1".to_string()), ("law".to_string(), "power".to_string())]
+}
+
+/// A ledger is looked at, which changes nothing, opened, and every batch that it says it holds is read.
+pub fn ledger(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("l.ledger");
+    std::fs::write(&path, data).expect("a file");
+    let looked = Ledger::look(&path, &ledger_owner());
+    assert!(std::fs::read(&path).expect("the file") == data, "looking changed it");
+    match (looked, Ledger::open(&path, &ledger_owner())) {
+        (Ok(()), Ok(mut ledger)) => {
+            (0..ledger.batches()).for_each(|batch| drop(ledger.read(batch).expect("a batch that was counted")));
+            ledger.keep(b"next").expect("room for another");
+        }
+        (Err(one), Err(other)) => {
+            assert_eq!(one.to_string(), other.to_string());
+            names(&one, &path);
+        }
+        (looked, opened) => panic!("{looked:?}, but {opened:?}"),
+    }
 }
 
 fn table(ending: &str, data: &[u8]) {

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use sweepfit::pipeline::Ledger;
 use sweepfit::random::Stream;
 
 /// Pieces that mean something to one of the readers, or nearly.
@@ -206,6 +207,17 @@ fn fuzz_targets_of_texts_take_whatever_comes() {
     );
     fuzzed(targets::filter, &texts(&["x > 0 and k != 'a''b'", "not t or d < '2024-06-01'", "`y`/x == 1e3 and true"]));
     fuzzed(targets::job, &texts(&["metrics = 'm'\n[[fit]]\ninputs = '${A:-b}'\nlaw = ['p']\nthreads = 2\n", JOB]));
+}
+
+#[test]
+fn the_fuzz_target_of_ledgers_takes_whatever_comes() {
+    let folder = Folder::new();
+    let path = folder.path("l.ledger");
+    let mut ledger = Ledger::open(&path, &targets::ledger_owner()).expect("a ledger");
+    ledger.keep(&[1; 100]).expect("kept");
+    ledger.restart("rows lie apart").expect("kept");
+    [&[2; 10][..], &[], &[3; 50]].iter().for_each(|batch| ledger.keep(batch).expect("kept"));
+    fuzzed(targets::ledger, &[fs::read(&path).expect("bytes")]);
 }
 
 #[test]

@@ -493,3 +493,49 @@ fn a_place_that_may_not_be_written_to_is_refused_before_the_work() {
         }
     }
 }
+
+#[test]
+fn the_job_of_the_documentation_runs_night_after_night() {
+    let (folder, server) = (Folder::new(), Server::start());
+    let mut table = Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SWEEP));
+    let texts = |text: &str| crate::support::Column::Texts(vec![text.to_string(); table.rows]);
+    let numbers = |number: f64| crate::support::Column::Numbers(vec![number; table.rows]);
+    let more = [("step", numbers(2000.0)), ("split", texts("val")), ("seed", texts("1"))];
+    for (name, column) in more {
+        table.names.push(name.to_string());
+        table.columns.insert(name.to_string(), column);
+    }
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/nightly.md");
+    let documentation = fs::read_to_string(documentation).expect("the documentation");
+    let job = documentation.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a job");
+    let state = folder.file("state");
+    fs::create_dir(&state).expect("a folder");
+    let job = job.replace("/var/lib/sweepfit", &state).replace("/var/lib/node_exporter/textfile", &state);
+    let job = folder.text("nightly.toml", &job);
+    let run = |arguments: &[&str]| {
+        let environment = [server.environment(), vec![("OUT".to_string(), "s3://warehouse/fits".to_string())]].concat();
+        let ran = run_in(&environment, &[&["run", &job], arguments].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    for expected in ["beginning anew: s3://warehouse/fits/fits.parquet is not there", "499 carried over, 1 changed"] {
+        table.write(&folder.path("runs.parquet"), 4_000);
+        server.put("warehouse/runs/runs.parquet", fs::read(folder.path("runs.parquet")).expect("the file"));
+        let said = run(&["--check"]);
+        assert!(said.contains("2 of 2 steps in order"), "{said}");
+        let said = run(&[]);
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(fs::read_dir(&state).expect("a folder").count(), 1, "the metrics alone stay");
+        let Some(crate::support::Column::Numbers(loss)) = table.columns.get_mut("loss") else { panic!("loss") };
+        loss[0] *= 1.001;
+    }
+    assert_eq!(
+        server.names(),
+        ["forecast", "fits"]
+            .map(|name| format!("warehouse/fits/{name}.parquet"))
+            .into_iter()
+            .rev()
+            .chain(["warehouse/runs/runs.parquet".to_string()])
+            .collect::<Vec<_>>()
+    );
+}

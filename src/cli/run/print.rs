@@ -99,7 +99,7 @@ mod tests {
             "watch-rate" => vec!["0.01"],
             "partition-by" => vec!["law"],
             "part-rows" => vec!["1000"],
-            "draws" | "output" | "summary" | "metrics" | "spill" => vec!["-odd $${NAME} 12"],
+            "draws" | "output" | "summary" | "metrics" | "spill" | "ledger" => vec!["-odd $${NAME} 12"],
             _ => Vec::new(),
         }
     }
@@ -145,6 +145,7 @@ mod tests {
                     line.push(format!("--{needed}={value}"));
                 }
             }
+            line.extend((option.name == "ledger").then(|| "--resume".to_string()));
             line.extend(["--", "-odd.parquet", "runs/*.csv"].map(String::from));
             let given = matches(&line);
             let printed = job(command, &given);
