@@ -54,6 +54,10 @@ fn main() {
         ("robust_fits_are_proposed_their_optimum", proposals::robust_fits_are_proposed_their_optimum),
         ("judged_answers_are_those_of_the_cpu", proposals::judged_answers_are_those_of_the_cpu),
         ("every_law_recovers_its_own_parameters", recovery_of_laws::every_law_recovers_its_own_parameters),
+        (
+            "kaplan_recovers_its_parameters_from_their_whole_box",
+            recovery_of_laws::kaplan_recovers_its_parameters_from_their_whole_box,
+        ),
         ("settled_curves_get_no_proposal", proposals::settled_curves_get_no_proposal),
         ("curves_do_not_see_their_neighbours", proposals::curves_do_not_see_their_neighbours),
         ("a_shifted_proposal_is_found_out", proposals::a_shifted_proposal_is_found_out),

@@ -13,3 +13,9 @@ fn every_law_recovers_its_own_parameters() {
     println!("{table}");
     assert!(failures.is_empty(), "{table}\n{} failures:\n{}", failures.len(), failures.join("\n"));
 }
+
+#[test]
+fn kaplan_recovers_its_parameters_from_their_whole_box() {
+    let row = recovery::recover_wide_kaplan(200, &Cpu);
+    assert!(row.counted > 100 && row.is_recovered(), "{}\n{}", row.line(), row.failures.join("\n"));
+}

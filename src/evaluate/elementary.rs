@@ -97,7 +97,7 @@ pub fn log_of_normal<const SET: u8>(x: f64) -> f64 {
 pub fn are_normal(values: &[f64]) -> bool {
     let mut normal = true;
     for &x in values {
-        normal &= (x >= f64::MIN_POSITIVE) & (x < f64::INFINITY);
+        normal &= (f64::MIN_POSITIVE..f64::INFINITY).contains(&x);
     }
     normal
 }

@@ -315,15 +315,16 @@ fn apart(ends: &[End], most: usize) -> Vec<&End> {
     kept
 }
 
-/// The user's own starting points on every curve.
+/// The user's own starting points on every curve, and where the inner law of a curve ended.
 fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>, Proposals) {
     let (mut starts, mut proposals) = (Vec::new(), Proposals::default());
-    if problem.given.is_empty() {
+    if problem.given.is_empty() && problem.starts.is_empty() {
         return (starts, proposals);
     }
     let inputs = problem.inputs.len();
     for curve in curves {
-        for theta in problem.given {
+        let own = problem.starts.get(curve).and_then(Option::as_ref);
+        for theta in problem.given.iter().chain(own) {
             let z = problem.model.encode(theta, &problem.centres[curve * inputs..][..inputs]);
             // A start of the wrong sign for a parameter that only ever stands in a logarithm is none.
             if z.iter().all(|z| z.is_finite()) {

@@ -10,6 +10,7 @@ pub mod decay;
 pub mod dense;
 pub mod fallback;
 pub mod gpu;
+pub mod inner;
 pub mod judge;
 pub mod lanes;
 pub mod model;

@@ -4,11 +4,14 @@
 //! without the rows that are left out, the verdict on curves that cannot be fitted, and every curve's box and grid. Knows
 //! no files and no device.
 
+use super::cpu::Cpu;
 use super::decay;
+use super::inner;
+use super::judge::judge;
 use super::model::{Coordinate, Model};
 use super::problem::{Grid, Problem};
 use super::symmetry::{self, Symmetry};
-use super::{Objective, Space, Status};
+use super::{Backend, Objective, Space, Status};
 use crate::curves::CurveBatch;
 use crate::error::{Error, Result, nearest};
 use crate::evaluate::instruction_set::kernel;
@@ -77,6 +80,8 @@ pub struct Plan {
     fixed_axes: Vec<Option<Vec<f64>>>,
     /// See [`Problem::given`].
     given: Vec<Vec<f64>>,
+    /// The plan of the inner law, where it is the easier one to search.
+    inner: Option<Box<Plan>>,
     symmetries: Vec<Symmetry>,
 }
 
@@ -109,6 +114,8 @@ const BREAK_CELLS: usize = 32;
 const SHARE_CELLS: usize = 128;
 /// Cells of a quotient of exponents, whose box is twice as wide.
 const RATIO_CELLS: usize = 32;
+/// Most functions that are taken off a law, one around the other, to find one that is easier to search.
+const MOST_FUNCTIONS: usize = 3;
 /// Most points of a product grid.
 const MOST_POINTS: usize = 8192;
 /// Cells per axis of a three-dimensional product grid.
@@ -175,8 +182,22 @@ impl Plan {
         let (cells, listed) = lattice(&model, &controls);
         let fixed_axes = fixed_axes(&model, &controls, &cells);
         let zeros = (0..model.inputs.len()).map(|k| zero_of_power(&model, &controls, k)).collect();
+        let axes = model.projection.nonlinear.len();
+        let mut under = (axes > 1 && law.entry.is_none()).then(|| inner::inner(&law)).flatten();
+        let mut inner = None;
+        for _ in 0..MOST_FUNCTIONS {
+            let Some(law) = under.take() else { break };
+            let own = Model::compile(&law, objective.space, &fixed, &constrained).projection.nonlinear.len();
+            if own < axes {
+                // Rows outside the inner law's domain are no reason to have no start.
+                inner = Some(Box::new(Plan::new(law, objective, named, weighting, true, columns)?));
+                break;
+            }
+            under = inner::inner(&law);
+        }
         Ok(Plan {
             given: given(&controls),
+            inner,
             symmetries: symmetry::find(&model, &controls),
             zeros,
             fixed_axes,
@@ -238,6 +259,7 @@ impl Plan {
                 listed: self.listed.clone(),
             },
             given: &self.given,
+            starts: self.inner.as_ref().map_or_else(Vec::new, |inner| inner.answers(batch)),
             symmetries: &self.symmetries,
             offsets,
         };
@@ -249,12 +271,23 @@ impl Plan {
             self.centre(&mut problem, rows.clone());
             let subject = |slot: usize| &subjects[slot - 1 - model.inputs.len()][rows.clone()];
             let no_box = self.lay_grid(&mut problem, |slot| Range::of(subject(slot).iter().copied()));
-            if no_box && problem.status[curve].is_none() {
+            let started = problem.starts.get(curve).is_some_and(Option::is_some);
+            if no_box && !started && problem.status[curve].is_none() {
                 problem.status[curve] = Some(Status::Degenerate);
             }
         }
         let LeftOut { missing_rows, dropped_rows, first_bad, .. } = left_out;
         Packed { problem, carried: carried.unwrap_or_default(), missing_rows, dropped_rows, first_bad }
+    }
+
+    /// The free parameters that a fit of its own gives to every curve; None where it has none.
+    fn answers(&self, batch: &CurveBatch) -> Vec<Option<Vec<f64>>> {
+        let Packed { problem, .. } = self.pack(batch);
+        let proposals = Cpu.propose(&problem).expect("a search on the CPU does not fail");
+        let found = judge(&problem, &proposals, false);
+        let p = problem.model.len();
+        let answer = |curve: usize| found.parameters[curve * p..(curve + 1) * p].to_vec();
+        (0..batch.len()).map(|curve| found.status[curve].has_parameters().then(|| answer(curve))).collect()
     }
 
     /// Takes the rows that are left out, and curves with a row outside the domain, out of `derived`, weights and what is carried; returns
@@ -412,7 +445,11 @@ impl Plan {
                 },
             }
             problem.grid.values.resize(first + cells, 0.0);
-            no_box |= problem.grid.values[first..].iter().any(|value| !value.is_finite());
+            for value in &mut problem.grid.values[first..] {
+                if !value.is_finite() {
+                    (*value, no_box) = (0.0, true);
+                }
+            }
         }
         no_box
     }

@@ -33,6 +33,9 @@ pub struct Problem<'a> {
     /// The user's own starting points, the same for every curve: values of all free parameters, θ, not z. Empty unless every
     /// free parameter has one.
     pub given: &'a [Vec<f64>],
+    /// A start of every curve's own, θ of all free parameters, where the law's inner law has been fitted (see
+    /// [`super::inner`]); empty where there is none for any curve.
+    pub starts: Vec<Option<Vec<f64>>>,
     /// Which of several spellings of one curve is reported.
     pub symmetries: &'a [Symmetry],
 }
@@ -95,6 +98,7 @@ impl<'a> Problem<'a> {
             status: Vec::new(),
             lower: Vec::new(),
             upper: Vec::new(),
+            starts: Vec::new(),
             grid: Grid { cells: self.grid.cells.clone(), values: Vec::new(), listed: self.grid.listed.clone() },
             ..*self
         }

@@ -167,6 +167,7 @@ impl<'a> Replication<'a> {
                 target.push(source[row]);
             }
         }
+        into.starts.extend(problem.starts.get(curve).cloned());
         let (p, inputs, stride) = (problem.model.len(), problem.model.inputs.len(), problem.grid.stride());
         let copy = |target: &mut Vec<f64>, source: &[f64], each: usize| {
             target.extend_from_slice(&source[curve * each..(curve + 1) * each]);

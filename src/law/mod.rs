@@ -192,8 +192,14 @@ impl Law {
                 (reader.graph.input(k), y.to_string())
             }
             (None, None) => {
+                let formula = text[right.span.start.min(text.len())..].to_string();
+                let wanted = match &name {
+                    Some(name) if columns.contains(name) => format!("{name} ~ {formula}"),
+                    Some(name) => format!("{name} = COLUMN ~ {formula}"),
+                    None => format!("COLUMN ~ {text}"),
+                };
                 return Err(Error::Usage(format!(
-                    "formula `{text}` has no left side: write `COLUMN ~ {text}` or name the response with --y COL"
+                    "formula `{text}` has no left side: write `{wanted}` or name the response with --y COL"
                 )));
             }
         };

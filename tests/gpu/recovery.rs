@@ -1,6 +1,6 @@
 //! Every catalogue law gets its own parameters back when the GPU searches.
 
-use crate::recovery::all;
+use crate::recovery::{all, recover_wide_kaplan};
 use libtest_mimic::Failed;
 use sweepfit::fit::gpu::Gpu;
 
@@ -14,4 +14,12 @@ pub fn every_law_recovers_its_own_parameters(gpu: &Gpu) -> Result<(), Failed> {
         return Ok(());
     }
     Err(format!("{table}\n{} failures:\n{}", failures.len(), failures.join("\n")).into())
+}
+
+pub fn kaplan_recovers_its_parameters_from_their_whole_box(gpu: &Gpu) -> Result<(), Failed> {
+    let row = recover_wide_kaplan(3 * CURVES, gpu);
+    match row.is_recovered() {
+        true => Ok(()),
+        false => Err(format!("{}\n{}", row.line(), row.failures.join("\n")).into()),
+    }
 }

@@ -10,9 +10,9 @@ use sweepfit::fit::judge::judge;
 use sweepfit::fit::pack::{Plan, Weighting};
 use sweepfit::fit::{Backend, Loss, Objective, Space, Status};
 use sweepfit::formula::graph::{Id, Unary};
-use sweepfit::generate::{Generated, Noise, Sweep};
+use sweepfit::generate::{Draw, Generated, Noise, Sweep};
 use sweepfit::law::Law;
-use sweepfit::law::catalogue::{CATALOGUE, Entry};
+use sweepfit::law::catalogue::{CATALOGUE, Entry, find};
 use sweepfit::pipeline::{Fit, search};
 
 /// Largest relative error of a parameter that is recovered.
@@ -42,11 +42,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether of the draws that count enough came back.
+    pub fn is_recovered(&self) -> bool {
+        enough(self.recovered, self.counted)
+    }
+
     /// Whether both shares are reached; of few draws one may fail.
     pub fn is_good(&self) -> bool {
-        let rest = self.draws - self.counted;
-        let enough = |good: usize, of: usize| good as f64 >= (SHARE * of as f64).min(of.saturating_sub(1) as f64);
-        enough(self.recovered, self.counted) && enough(self.perfect, rest)
+        self.is_recovered() && enough(self.perfect, self.draws - self.counted)
     }
 
     pub fn heading() -> String {
@@ -67,6 +70,10 @@ impl Row {
             share(self.perfect, self.draws - self.counted)
         )
     }
+}
+
+fn enough(good: usize, of: usize) -> bool {
+    good as f64 >= (SHARE * of as f64).min(of.saturating_sub(1) as f64)
 }
 
 /// The table over the catalogue, and the failures of laws that miss a share. Of the laws of one family, which share a
@@ -97,8 +104,28 @@ struct Outcome {
 
 /// Draws `curves` curves of `entry` under `seed`, fits them in log space by default, and compares.
 pub fn recover(entry: &'static Entry, curves: usize, seed: u64, backend: &dyn Backend) -> Row {
+    recover_sweep(entry, noiseless(entry, seed), curves, backend)
+}
+
+/// `kaplan` with both exponents from all of their box: their quotient runs over six decades.
+pub fn recover_wide_kaplan(curves: usize, backend: &dyn Backend) -> Row {
+    let entry = find("kaplan").expect("a catalogue law");
+    let mut sweep = noiseless(entry, 1);
+    for (draw, parameter) in sweep.draws.iter_mut().zip(entry.parameters) {
+        if parameter.name.starts_with("alpha") {
+            *draw = Draw::LogUniform(0.005, 8.0);
+        }
+    }
+    recover_sweep(entry, sweep, curves, backend)
+}
+
+fn noiseless(entry: &'static Entry, seed: u64) -> Sweep {
     let points = if entry.inputs.len() == 1 { 32 } else { 64 };
-    let sweep = Sweep::typical(entry, (points, points), Noise::Log(0.0), seed);
+    Sweep::typical(entry, (points, points), Noise::Log(0.0), seed)
+}
+
+fn recover_sweep(entry: &'static Entry, sweep: Sweep, curves: usize, backend: &dyn Backend) -> Row {
+    let seed = sweep.seed;
     let Generated { curves: batch, truth } = sweep.batch(0, curves).expect("typical parameters give finite curves");
     let law = sweep.law;
     let objective = Objective { space: Space::Log, loss: Loss::Squares };

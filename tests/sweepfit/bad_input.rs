@@ -52,6 +52,11 @@ fn formulas_are_refused_with_a_caret_under_the_mistake() {
 #[test]
 fn laws_without_their_inputs_say_what_to_give() {
     refused(&["--law", "chinchilla", "--x", "x", "--y", "y"], "law chinchilla needs 2 inputs (N, D)");
+    refused(&["--law", "y = E + A*x"], "has no left side: write `y ~ E + A*x` or name the response with --y COL");
+    refused(
+        &["--law", "m = E + A*x"],
+        "has no left side: write `m = COLUMN ~ E + A*x` or name the response with --y COL",
+    );
     refused(&["--law", "power", "--x", "x"], "law power has no left side: name the response with --y COL");
     refused(&["--law", "all", "--y", "y"], "no law has its inputs mapped; name them with --x");
     refused(&["--law", "power", "--law", "power", "--x", "x", "--y", "y"], "two laws are called \"power\"");

@@ -573,6 +573,13 @@ fn names_that_would_clash_in_the_output_are_refused_and_others_are_kept_apart() 
         assert!(ran.code == 2 && ran.stderr.contains(name), "{name}: {ran:?}");
         assert_eq!(folder.names(), ["sweep.csv"], "{name}");
     }
+    // Twice different, for one parameter.
+    for (flag, values) in
+        [("--fix", ["a=0.5", "a=0.6"]), ("--grid", ["a=0.1:1:4", "a=0.1:1:5"]), ("--bound", ["a=0:", "a=0.1:2"])]
+    {
+        let ran = run(&["fit", &sweep, "--law", "y ~ E + B*x^-a", flag, values[0], flag, values[1], "-o", &out]);
+        assert!(ran.code == 2 && ran.stderr.contains("given twice"), "{flag}: {ran:?}");
+    }
     // Names that differ in case only are told apart by readers that fold it, in one law and in laws of such names.
     for laws in [&["y ~ E + e*x^-Pi"][..], &["m = y ~ E + e*x^-Pi", "M = y ~ e + E/x"]] {
         let laws = laws.iter().flat_map(|law| ["--law", law]);

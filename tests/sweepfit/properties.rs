@@ -146,3 +146,34 @@ fn a_weight_of_two_is_a_row_given_twice() {
     let (weighted, repeated) = (fit_table(&table, &["--weight", "times"]), fit_table(&doubled, &[]));
     same(&weighted, &repeated, 1e-8);
 }
+
+#[test]
+fn a_function_around_both_sides_is_searched_like_what_stands_inside() {
+    // Typical differences of two objectives on one curve.
+    const STANDARD_ERRORS: f64 = 4.0;
+    let (table, ranges) = sweep(60);
+    let curves = ranges.len();
+    let folder = Folder::new();
+    table.write(&folder.path("sweep.parquet"), 1 << 20);
+    let fit_law =
+        |law: &str, space: &str| fit(&folder.file("sweep.parquet"), &["--law", law, "--space", space, "--by", "run"]);
+    let plain = fit_law("loss ~ E + A*tokens^-alpha", "log");
+    for law in [
+        "log1p(loss) ~ log1p(E + A*tokens^-alpha)",
+        "sqrt(loss) ~ sqrt(E + A*tokens^-alpha)",
+        "loss^2 ~ (E + A*tokens^-alpha)^2",
+        "expm1(loss) ~ expm1(E + A*tokens^-alpha)",
+        "1/loss ~ 1/(E + A*tokens^-alpha)",
+        "log(loss)^2 ~ log(E + A*tokens^-alpha)^2",
+    ] {
+        for space in ["log", "linear"] {
+            let found = fit_law(law, space);
+            let near = (0..curves).filter(|&row| {
+                let apart = (found.numbers("alpha")[row] - plain.numbers("alpha")[row]).abs();
+                apart <= STANDARD_ERRORS * plain.numbers("alpha_se")[row]
+            });
+            let (near, statuses) = (near.count(), found.statuses());
+            assert!(near >= curves - 1, "{law} in {space} space: {near} of {curves}, {statuses:?}");
+        }
+    }
+}

@@ -241,7 +241,7 @@ fn check_every_law(space: &str, filter: &[&str], curves: usize) {
         *statuses.entry((law.name, status)).or_insert(0) += 1;
     }
     for law in laws {
-        let own = |status: &&'static str| Some((*status, *statuses.get(&(law.name, *status))?));
+        let own = |status: &&'static str| statuses.get(&(law.name, *status)).map(|count| (*status, *count));
         let counts: Vec<_> = FITTED.iter().chain(&UNFITTED).filter_map(own).collect();
         println!("{space:8}{:28}{counts:?}", law.name);
     }

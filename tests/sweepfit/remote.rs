@@ -410,8 +410,8 @@ fn wherever_replacing_parts_is_refused_the_old_ones_stand_alone() {
     fn when(told: bool, fault: Fault) -> Fault {
         if told { fault } else { Fault::None }
     }
-    type Decide = fn(&Asked) -> Fault;
-    let fails: [(&str, Decide); 4] = [
+    type Fails = fn(&Asked) -> Fault;
+    let fails: [(&str, Fails); 4] = [
         ("AccessDenied", |asked| when(asked.method == "POST" && asked.query.contains("uploadId"), Fault::Deny)),
         ("AccessDenied", |asked| when(is_list(asked), Fault::Deny)),
         ("was written by another run meanwhile", |asked| when(is_list(asked), Fault::Overtake)),
