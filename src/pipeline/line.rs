@@ -24,6 +24,9 @@ const GLANCE: Duration = Duration::from_millis(50);
 const SPARE_BATCHES: usize = 2;
 /// More batches in flight than these cost memory and keep no core busy: a batch is shared among cores by itself.
 const MOST_BATCHES: usize = 10;
+/// The CPU's batches are small, and a row group that is being encoded takes as long as a dozen of them: so many beyond two per
+/// thread keep the cores busy meanwhile. Those of replicates are large whatever their rows.
+const SPARE_HOST_BATCHES: usize = 24;
 /// Threads beyond those asked for where a GPU searches: so many may sleep while they wait for it.
 pub(super) const WAITING_THREADS: usize = 1;
 
@@ -108,7 +111,7 @@ impl Line {
             at,
             known,
             messages: sender,
-            tokens: bounded((threads + SPARE_BATCHES).min(MOST_BATCHES)),
+            tokens: bounded(in_flight(&request, threads)),
             abandoned: abandoned.clone(),
         };
         let thread = std::thread::Builder::new().name("feed".into());
@@ -180,6 +183,14 @@ impl At {
     fn known(&self, first: u64, batch: &Batch) -> Result<Option<Work>> {
         self.past.as_ref().map_or(Ok(()), |past| changes::mark(past, first, batch))?;
         Ok(None)
+    }
+}
+
+/// How many batches are read, fitted or waiting to be written at a time.
+fn in_flight(request: &Request, threads: usize) -> usize {
+    match request.on_cpu() && request.extras.resampling.is_none() {
+        true => 2 * threads + SPARE_HOST_BATCHES,
+        false => (threads + SPARE_BATCHES).min(MOST_BATCHES),
     }
 }
 
