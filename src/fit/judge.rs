@@ -341,12 +341,18 @@ fn given(problem: &Problem, curves: impl Iterator<Item = usize>) -> (Vec<Start>,
 fn appeal(
     problem: &Problem,
     proposals: &Proposals,
-    curves: impl Iterator<Item = usize>,
+    curves: impl Iterator<Item = usize> + Clone,
     ends: &[End],
     workspace: &mut appeal::Workspace,
 ) -> (Vec<Start>, Proposals) {
     let p = problem.model.len();
     let (mut starts, mut approached) = (Vec::new(), Proposals::default());
+    // As a rule there is nothing to do: every curve has ends, and all have come to a minimum.
+    if ends.iter().all(|end| end.converged)
+        && ends.chunk_by(|a, b| a.curve == b.curve).count() == curves.clone().count()
+    {
+        return (starts, approached);
+    }
     for curve in curves {
         let group =
             &ends[ends.partition_point(|end| end.curve < curve)..ends.partition_point(|end| end.curve <= curve)];
