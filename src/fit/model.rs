@@ -434,17 +434,11 @@ fn measure_rates(
         let parameter = graph.parameter(j);
         let (mut kept, mut taken) = (graph.unary(Unary::Log, parameter), graph.constant(0.0));
         for (sign, term) in graph.addends(exponent) {
-            let (coefficient, measured) = split_measured(graph, term);
-            let term = match measured {
-                Some(source) => {
-                    let input = centred_input(graph, source, raw_inputs, centred);
-                    let product = graph.multiply(coefficient, input);
-                    taken = add_signed(graph, taken, sign, product);
-                    product
-                }
-                None => term,
-            };
+            let (term, moved) = centred_term(graph, term, raw_inputs, centred);
             kept = add_signed(graph, kept, sign, term);
+            if moved {
+                taken = add_signed(graph, taken, sign, term);
+            }
         }
         stand_ins.insert(product, graph.unary(Unary::Exp, kept));
         let negated = graph.negate(taken);
@@ -482,17 +476,11 @@ fn measure_crossings(
                 weight = add_signed(graph, weight, sign, factor);
                 continue;
             }
-            let (coefficient, measured) = split_measured(graph, term);
-            let term = match measured {
-                Some(source) => {
-                    let input = centred_input(graph, source, raw_inputs, centred);
-                    let product = graph.multiply(coefficient, input);
-                    taken = add_signed(graph, taken, sign, product);
-                    product
-                }
-                None => term,
-            };
+            let (term, moved) = centred_term(graph, term, raw_inputs, centred);
             kept = add_signed(graph, kept, sign, term);
+            if moved {
+                taken = add_signed(graph, taken, sign, term);
+            }
         }
         if graph.uses(weight, j) || graph.uses_inputs(weight) {
             continue;
@@ -556,6 +544,13 @@ fn centred_input(graph: &mut Graph, source: Id, raw_inputs: usize, centred: &mut
         centred.len() - 1
     });
     graph.input(raw_inputs + k)
+}
+
+/// An addend of an exponent with its measured factor, if it has one, read from a centred input; and whether it has.
+fn centred_term(graph: &mut Graph, term: Id, raw_inputs: usize, centred: &mut Vec<Id>) -> (Id, bool) {
+    let (coefficient, Some(source)) = split_measured(graph, term) else { return (term, false) };
+    let input = centred_input(graph, source, raw_inputs, centred);
+    (graph.multiply(coefficient, input), true)
 }
 
 fn add_signed(graph: &mut Graph, sum: Id, sign: f64, term: Id) -> Id {
