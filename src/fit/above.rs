@@ -5,8 +5,8 @@
 //! In: a curve of a problem. Out: its proposals. E runs over distances from the data, below them with A > 0 and above them
 //! with A < 0; the breaks run over cells of their grids. Scalar products of columns are tabulated per cell, so that a
 //! combination costs one small system; from its best distance E then settles by Gauss and Newton's steps
-//! ([`super::settle`]), since a floor that is off by a percent hides a break. To first order the residual of log |y − E| is that of y divided by |y − E|: the weights make
-//! up for it. Exponents are held at their box where the solution leaves it.
+//! ([`super::settle`]), since a floor that is off by a percent hides a break. To first order the residual of log |y − E| is
+//! that of y divided by |y − E|: the weights make up for it. Exponents are held at their box where the solution leaves it.
 //!
 //! A sharp break shows in few cells, and basins of the grid do not tell basins of the objective. Therefore a crowd of
 //! cells, the best places for every sharpness, is polished by a few steps on the exact objective before basins are told

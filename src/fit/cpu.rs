@@ -64,3 +64,36 @@ pub fn packs(problem: &Problem, mut curves: Vec<usize>) -> Vec<Vec<usize>> {
     curves.sort_by_key(|&curve| problem.points(curve));
     curves.chunks(LANES).map(<[usize]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curves::CurveBatch;
+    use crate::fit::pack::{Plan, Weighting};
+    use crate::fit::{Loss, Objective, Space};
+    use crate::law::{Law, Mapping};
+
+    /// Where the amplitude is subtracted, the curve has no logarithm at the points that fill a lane up.
+    #[test]
+    fn a_longer_neighbour_changes_no_proposal() {
+        let columns = ["x", "y"].map(String::from);
+        let law = Law::bind("y ~ E - A*x^-alpha", &columns, Mapping { x: &columns[..1], y: None }).expect("a formula");
+        let objective = Objective { space: Space::Log, loss: Loss::Squares };
+        let plan = Plan::new(law, objective, &[], Weighting::Even, false, &columns).expect("nothing contradicts");
+        let proposals = |lengths: &[usize]| {
+            let mut batch = CurveBatch { offsets: vec![0], columns: vec![Vec::new(), Vec::new()] };
+            for &points in lengths {
+                let x: Vec<f64> = (0..points).map(|i| 1.5f64.powi(i as i32)).collect();
+                let y = x.iter().enumerate().map(|(i, x)| (3.0 - 2.0 * x.powf(-0.5)) * (1.0 + 0.02 * (i as f64).sin()));
+                batch.columns[1].extend(y);
+                batch.columns[0].extend(x);
+                batch.offsets.push(batch.columns[0].len());
+            }
+            let found = Cpu.propose(&plan.pack(&batch).problem).expect("the CPU does not fail");
+            found.coordinates[..found.offsets[1] * plan.model.len()].to_vec()
+        };
+        let alone = proposals(&[16]);
+        assert!(!alone.is_empty());
+        assert_eq!(alone, proposals(&[16, 40]));
+    }
+}

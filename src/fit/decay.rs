@@ -498,10 +498,12 @@ impl Workspace {
                 // exp t = √w / root; what is missing of it in the target is the offset.
                 let root = w[k].sqrt();
                 let curve = found[k] + (root - target[k]) * unit[k];
-                let weight = root / curve;
+                // A point without weight only fills the lane up: the curve there need not have a logarithm.
+                let weight = if root > 0.0 { root / curve } else { 0.0 };
+                let response = found[k] + curve * (t[k] - log::<SET>(curve));
                 share[k] = unit[k] * weight;
                 new_root[k] = weight;
-                new_target[k] = weight * (found[k] + curve * (t[k] - log::<SET>(curve)));
+                new_target[k] = if root > 0.0 { weight * response } else { 0.0 };
             }
             groups_mut(&mut anew.root)[group] = new_root;
             groups_mut(&mut anew.target)[group] = new_target;

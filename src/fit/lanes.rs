@@ -277,7 +277,7 @@ kernel!(
 fn interleave_generic<const SET: u8>(target: &mut [f64], curves: &[&[f64]; LANES], padding: Option<f64>) {
     let shortest = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
     let target = target.as_chunks_mut::<LANES>().0;
-    // Square blocks, which are transposed in registers.
+    // Square blocks: a cache line of every curve at a time.
     let blocks = curves.map(|curve| curve[..shortest].as_chunks::<LANES>().0);
     let whole = shortest / LANES;
     for (block, place) in target.as_chunks_mut::<LANES>().0[..whole].iter_mut().enumerate() {
