@@ -7,7 +7,6 @@ on from there. Beside it, in turns, the same columns by `pyarrow.parquet.read_ta
 and grouping (`sweepfit bench`). Every row of an unchanged curve has to be the old one, bit by bit, and the others another.
 """
 
-import argparse
 import json
 import pathlib
 import tempfile
@@ -17,8 +16,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from compare import HERE, call, markdown
-from yardstick import GENERATED, measured, timed
+from compare import call, markdown
+from yardstick import GENERATED, arguments, measured, timed
 
 COLUMNS = ["curve", "x", "y"]
 
@@ -82,12 +81,7 @@ def delta(binary, count, points, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=pathlib.Path, default=HERE / "../../target/release/sweepfit")
-    parser.add_argument("--curves", type=int, default=1_000_000)
-    parser.add_argument("--points", type=int, default=32)
-    parser.add_argument("--repeat", type=int, default=5)
-    a = parser.parse_args()
+    a = arguments(__doc__, repeat=5)
     print(delta(a.binary, a.curves, a.points, a.repeat))
 
 

@@ -104,13 +104,17 @@ def timed(work):
     return time.perf_counter() - started, time.process_time() - busy
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description, repeat):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, default=HERE / "../../target/release/sweepfit")
     parser.add_argument("--curves", type=int, default=1_000_000)
     parser.add_argument("--points", type=int, default=32)
-    parser.add_argument("--repeat", type=int, default=3)
-    a = parser.parse_args()
+    parser.add_argument("--repeat", type=int, default=repeat)
+    return parser.parse_args()
+
+
+def main():
+    a = arguments(__doc__, repeat=3)
     print(yardstick(a.binary, a.curves, a.points, a.repeat))
 
 
