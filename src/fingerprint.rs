@@ -57,20 +57,19 @@ const LANES: usize = 4;
 
 /// The fingerprint of every curve: its rows in order, all columns of a row before the next row.
 pub fn of_curves(curves: &CurveBatch) -> Vec<u64> {
-    let columns: Vec<&[f64]> = curves.columns.iter().map(Vec::as_slice).collect();
     let mut found = Vec::with_capacity(curves.len());
+    // Of every column the rows that all curves of a step have: as many of each, so that no chain waits for a branch.
+    let mut parts: Vec<[&[f64]; LANES]> = Vec::with_capacity(curves.columns.len());
     for first in (0..curves.len()).step_by(LANES) {
         let lanes = LANES.min(curves.len() - first);
-        let mut prints = [Fingerprint::default(); LANES];
         let rows = |lane: usize| curves.offsets[first + lane]..curves.offsets[first + lane + 1];
-        let common = if lanes == LANES { (0..LANES).map(|lane| rows(lane).len()).min().unwrap_or(0) } else { 0 };
-        let starts: [usize; LANES] = std::array::from_fn(|lane| curves.offsets[(first + lane).min(curves.len())]);
-        for row in 0..common {
-            for column in &columns {
-                for lane in 0..LANES {
-                    prints[lane].add(column[starts[lane] + row].to_bits());
-                }
-            }
+        let mut prints = [Fingerprint::default(); LANES];
+        let mut common = 0;
+        if lanes == LANES {
+            common = (0..LANES).map(|lane| rows(lane).len()).min().unwrap_or(0);
+            parts.clear();
+            parts.extend(curves.columns.iter().map(|column| std::array::from_fn(|lane| &column[rows(lane)][..common])));
+            prints = side_by_side(&parts, common);
         }
         for (lane, print) in prints[..lanes].iter_mut().enumerate() {
             rows(lane).skip(common).for_each(|row| add_row(print, curves, row));
@@ -78,6 +77,19 @@ pub fn of_curves(curves: &CurveBatch) -> Vec<u64> {
         found.extend(prints[..lanes].iter().map(|print| print.value()));
     }
     found
+}
+
+/// The fingerprints of the first `rows` rows of as many curves as there are lanes.
+fn side_by_side(columns: &[[&[f64]; LANES]], rows: usize) -> [Fingerprint; LANES] {
+    let mut prints = [Fingerprint::default(); LANES];
+    for row in 0..rows {
+        for lanes in columns {
+            for lane in 0..LANES {
+                prints[lane].add(lanes[lane][row].to_bits());
+            }
+        }
+    }
+    prints
 }
 
 /// Of a whole batch: where its curves end, and their rows.
