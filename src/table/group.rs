@@ -8,16 +8,13 @@ use super::Batch;
 use super::index::{KeyIndex, NONE};
 use super::keys::{KeySchema, Keys};
 use super::piece::Piece;
-use super::seen::Seen;
+use super::seen::Before;
 use crate::curves::CurveBatch;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
 
 /// A batch ends after so many curves, however short: more than that give the fit nothing more to share among cores.
 const CURVES: usize = 16 * 1024;
-
-/// So many keys are looked up side by side.
-const AHEAD: usize = 32;
 
 /// What becomes of curves whose key comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +40,10 @@ pub(super) struct Stream {
     identity: Identity,
     /// A batch ends with the curve that brings it to so many rows.
     batch_rows: usize,
-    /// Hashes of all keys so far.
-    seen: Seen,
+    /// All keys so far.
+    before: Before,
     /// Curves in batches that were handed out.
-    before: u64,
+    handed_out: u64,
     /// Of the batch under construction: the first row of every curve, how many rows, the keys, the columns.
     starts: Vec<usize>,
     rows: usize,
@@ -60,8 +57,8 @@ impl Stream {
             schema: schema.clone(),
             identity,
             batch_rows,
-            seen: Seen::default(),
-            before: 0,
+            before: Before::default(),
+            handed_out: 0,
             starts: Vec::new(),
             rows: 0,
             keys: schema.no_keys(),
@@ -70,23 +67,21 @@ impl Stream {
     }
 
     /// Takes the rows of a piece in; batches that are whole go to `ready`.
-    pub fn push(&mut self, piece: &Piece, ready: &mut impl Extend<Batch>) -> Result<Streamed, ArrowError> {
-        // Rows before this one are in the batch.
-        let mut copied = 0;
-        for (run, &start) in piece.starts.iter().enumerate() {
-            if run == 0 && self.goes_on(piece) {
-                continue;
-            }
-            if self.identity == Identity::Key && run % AHEAD == 0 {
-                self.seen.expect(&piece.hashes[run..piece.hashes.len().min(run + AHEAD)]);
-            }
-            if self.identity == Identity::Key && !self.seen.insert(piece.hashes[run]) {
+    pub fn push(&mut self, mut piece: Piece, ready: &mut impl Extend<Batch>) -> Result<Streamed, ArrowError> {
+        let goes_on = !piece.starts.is_empty() && self.goes_on(&piece);
+        if self.identity == Identity::Key {
+            let hashes = std::mem::take(&mut piece.hashes);
+            if let Some(run) = self.before.add(&piece.keys, hashes, piece.rising, goes_on) {
                 let mut key = self.schema.no_keys();
                 key.push(piece.keys.row(run));
                 return Ok(Streamed::CameBack(self.schema.decode(&key, 1, 0)?.describe(0)));
             }
+        }
+        // Rows before this one are in the batch.
+        let mut copied = 0;
+        for (run, &start) in piece.starts.iter().enumerate().skip(usize::from(goes_on)) {
             if self.starts.len() >= CURVES || self.rows + start - copied >= self.batch_rows {
-                self.copy(piece, copied, start);
+                self.copy(&piece, copied, start);
                 copied = start;
                 ready.extend([self.cut()?]);
             }
@@ -95,7 +90,7 @@ impl Stream {
                 self.keys.push(piece.keys.row(run));
             }
         }
-        self.copy(piece, copied, piece.rows);
+        self.copy(&piece, copied, piece.rows);
         Ok(Streamed::Joined)
     }
 
@@ -133,9 +128,9 @@ impl Stream {
             std::mem::replace(column, room)
         });
         let columns = columns.collect();
-        let keys = self.schema.decode(&self.keys, curves, self.before)?;
+        let keys = self.schema.decode(&self.keys, curves, self.handed_out)?;
         self.keys.clear();
-        self.before += curves as u64;
+        self.handed_out += curves as u64;
         Ok(Batch { keys, curves: CurveBatch { offsets, columns } })
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Piece {
     pub keys: Rows,
     /// A hash of every key.
     pub hashes: Vec<u64>,
+    /// Whether every key is greater than the one before, as their encodings compare.
+    pub rising: bool,
     /// One per numeric column, `rows` long.
     pub columns: Vec<ScalarBuffer<f64>>,
 }
@@ -114,14 +116,15 @@ pub(super) fn prepare(
             format!("row {}{key}", row_of(row))
         };
         let (starts, length, columns) = flatten(wanted, file, rows, &columns, &describe)?;
-        return Ok(Piece { rows_read, rows_left_out, starts, rows: length, keys, hashes, columns });
+        return Ok(Piece { rows_read, rows_left_out, starts, rows: length, keys, hashes, rising: false, columns });
     }
     let starts = starts(&keys, rows).map_err(failed)?;
     let (keys, hashes) = wanted.encode(&keys, starts.clone()).map_err(failed)?;
     let numbers = wanted.numbers.iter().map(|number| number.read(&columns));
     let columns = numbers.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
     let starts = starts.into_iter().map(|start| start as usize).collect();
-    Ok(Piece { rows_read, rows_left_out, starts, rows, keys, hashes, columns })
+    let rising = (1..keys.num_rows()).all(|run| keys.row(run - 1) < keys.row(run));
+    Ok(Piece { rows_read, rows_left_out, starts, rows, keys, hashes, rising, columns })
 }
 
 impl Wanted {

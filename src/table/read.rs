@@ -439,7 +439,7 @@ impl Reader {
                         self.state = State::Done;
                         continue;
                     };
-                    if let Streamed::CameBack(key) = stream.push(&piece, &mut self.ready).map_err(ungroupable)? {
+                    if let Streamed::CameBack(key) = stream.push(piece, &mut self.ready).map_err(ungroupable)? {
                         let how = match self.spills() {
                             None => "read once more and grouped in memory".to_string(),
                             Some(memory) => {

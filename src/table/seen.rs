@@ -1,7 +1,11 @@
-//! Which keys came before, in little memory: a set of hashes that takes eight to ten bytes for each.
+//! Which keys came before, in little memory: eight to ten bytes for each.
 //!
-//! In: 64-bit hashes. Out: whether one is new. Most of the memory of a run over very many curves is here, so that a table
-//! of powers of two, which takes nine to eighteen bytes and half as much again while it grows, would be felt.
+//! In: keys with their 64-bit hashes, piece by piece. Out: whether one is new. As long as keys rise, as in a sorted table, none
+//! can come again, and their hashes are only kept ([`Before`]); from the first that falls on every hash is looked up ([`Seen`]).
+//! Most of the memory of a run over very many curves is here, so that a table of powers of two, which takes nine to eighteen
+//! bytes and half as much again while it grows, would be felt.
+
+use arrow::row::Rows;
 
 /// As many as the 14 upper bits of a hash choose from: few enough that where they lie stays in the second-level cache.
 const TABLES: usize = 1 << 14;
@@ -9,9 +13,53 @@ const TABLES: usize = 1 << 14;
 type Slot = [u16; 3];
 const EMPTY: Slot = [0; 3];
 
+/// So many hashes are looked up side by side.
+const AHEAD: usize = 32;
+
+/// The keys of the pieces so far.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// The hashes of keys that rose, a block a piece; none once a key fell.
+    risen: Vec<Vec<u64>>,
+    /// The greatest of them, and so the last.
+    greatest: Vec<u8>,
+    fell: bool,
+    seen: Seen,
+}
+
+impl Before {
+    /// Takes the keys of a piece in, without the first where it `goes_on` with the last one of the piece before; `rising`:
+    /// whether each of them is greater than the one before. The first that came before, if any did, by its place in the piece.
+    pub fn add(&mut self, keys: &Rows, hashes: Vec<u64>, rising: bool, goes_on: bool) -> Option<usize> {
+        let first = usize::from(goes_on);
+        let rises = || first == hashes.len() || self.risen.is_empty() || *keys.row(first).data() > self.greatest[..];
+        if !self.fell && rising && rises() {
+            if let Some(last) = keys.num_rows().checked_sub(1) {
+                self.greatest.clear();
+                self.greatest.extend_from_slice(keys.row(last).data());
+                self.risen.push(hashes);
+            }
+            return None;
+        }
+        if !self.fell {
+            self.fell = true;
+            for block in std::mem::take(&mut self.risen) {
+                // A key that went on from one piece to the next stands in both.
+                self.seen.insert_all(&block, |_, _| true);
+            }
+        }
+        let mut again = None;
+        self.seen.insert_all(&hashes[first..], |place, new| {
+            again = (!new).then_some(first + place);
+            new
+        });
+        again
+    }
+}
+
 /// A set of hashes; nothing is ever taken out.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+struct Seen {
     tables: Vec<Table>,
 }
 
@@ -24,8 +72,21 @@ struct Table {
 }
 
 impl Seen {
+    /// Adds hashes in their order and says of each, by its place, whether it is new, until `goes_on` is false.
+    fn insert_all(&mut self, hashes: &[u64], mut goes_on: impl FnMut(usize, bool) -> bool) {
+        for (step, ahead) in hashes.chunks(AHEAD).enumerate() {
+            self.expect(ahead);
+            for (place, &hash) in ahead.iter().enumerate() {
+                let new = self.insert(hash);
+                if !goes_on(step * AHEAD + place, new) {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Adds a hash; false where it was there before.
-    pub fn insert(&mut self, hash: u64) -> bool {
+    fn insert(&mut self, hash: u64) -> bool {
         if self.tables.is_empty() {
             self.tables.resize(TABLES, Table::default());
         }
@@ -34,7 +95,7 @@ impl Seen {
 
     /// Brings into the cache what the next calls of [`Seen::insert`] will look at: side by side, where each would wait for
     /// memory by itself.
-    pub fn expect(&self, hashes: &[u64]) {
+    fn expect(&self, hashes: &[u64]) {
         if self.tables.is_empty() {
             return;
         }
@@ -94,7 +155,11 @@ impl Table {
 mod tests {
     use super::super::keys::hash;
     use super::*;
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::DataType;
+    use arrow::row::{RowConverter, SortField};
     use std::collections::HashSet;
+    use std::sync::Arc;
 
     /// Bytes for each of a million hashes.
     const MOST_BYTES: usize = 10;
@@ -122,5 +187,65 @@ mod tests {
         }
         assert!(looked_at().all(|bit| !seen.insert(1 << bit)));
         assert!(seen.insert(0) && !seen.insert(0));
+    }
+
+    /// Takes pieces of keys in, each with whether its first goes on from the one before; the piece and place of the first key
+    /// that came before.
+    fn came_again(pieces: &[(&[i64], bool)]) -> Option<(usize, usize)> {
+        let converter = RowConverter::new(vec![SortField::new(DataType::Int64)]).expect("a converter");
+        let mut before = Before::default();
+        let again = pieces.iter().enumerate().find_map(|(piece, (keys, goes_on))| {
+            let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+            let rows = converter.convert_columns(&[column]).expect("rows");
+            let hashes: Vec<u64> = rows.iter().map(|row| hash(row.data())).collect();
+            let place = before.add(&rows, hashes, keys.is_sorted_by(|a, b| a < b), *goes_on);
+            place.map(|place| (piece, place))
+        });
+        again
+    }
+
+    #[test]
+    fn a_key_that_comes_again_is_noticed_whether_keys_rose_before_or_not() {
+        let cases: [(&[(&[i64], bool)], _); 9] = [
+            (&[(&[1, 2, 3], false), (&[4, 5], false), (&[9], false)], None),
+            (&[(&[1, 2], false), (&[2, 3], true), (&[3], true), (&[], false), (&[3, 7], true)], None),
+            (&[(&[1, 2], false), (&[2, 3], true), (&[4, 2], false)], Some((2, 1))),
+            (&[(&[1, 2], false), (&[2], true), (&[2], false)], Some((2, 0))),
+            (&[(&[5, 6], false), (&[1, 2], false), (&[3, 4], false), (&[7, 5], false)], Some((3, 1))),
+            (&[(&[5, 4, 3], false), (&[3, 2], true), (&[1, 0], false)], None),
+            (&[(&[5, 4, 3], false), (&[3, 4], true)], Some((1, 1))),
+            (&[(&[1, 1], false)], Some((0, 1))),
+            (&[(&[3], false), (&[3], false)], Some((1, 0))),
+        ];
+        for (pieces, expected) in cases {
+            assert_eq!(came_again(pieces), expected, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn keys_in_any_order_are_told_apart_as_a_set_tells_them() {
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = hash(&state.to_le_bytes());
+            state % below
+        };
+        for round in 0..200 {
+            let (mut pieces, mut last) = (Vec::new(), 0);
+            for _ in 0..1 + random(6) {
+                let fall = random(8) == 0;
+                let keys = (0..random(50)).map(|_| {
+                    last += if fall { -40 + random(80) as i64 } else { 1 + random(3) as i64 };
+                    last
+                });
+                pieces.push(keys.collect::<Vec<i64>>());
+            }
+            let mut known = HashSet::new();
+            let expected = pieces
+                .iter()
+                .enumerate()
+                .find_map(|(piece, keys)| keys.iter().position(|key| !known.insert(*key)).map(|place| (piece, place)));
+            let pieces: Vec<(&[i64], bool)> = pieces.iter().map(|keys| (&keys[..], false)).collect();
+            assert_eq!(came_again(&pieces), expected, "round {round}");
+        }
     }
 }
