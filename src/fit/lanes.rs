@@ -20,6 +20,9 @@ macro_rules! each {
 }
 pub(crate) use each;
 
+/// Vectors and matrices of a few parameters, lane by lane; those of four parameters take no allocation.
+pub type Lanes = smallvec::SmallVec<[Lane; 16]>;
+
 /// Position of row `i`, column `j ≤ i` in a packed lower triangle.
 #[inline(always)]
 pub fn at(i: usize, j: usize) -> usize {
