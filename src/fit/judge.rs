@@ -25,6 +25,8 @@ use smallvec::{SmallVec, smallvec};
 pub const STEP_TOLERANCE: f64 = 1e-9;
 /// Steps this small hand over from damped steps to full Newton steps.
 const HAND_OVER: f64 = 1e-1;
+/// Over a step this short the second derivatives are taken to stay: what that leaves of the next step is as small a share of it.
+const SHORT_STEP: f64 = 1e-3;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
 /// Two polished starts are told apart by this share of a coordinate.
@@ -860,9 +862,15 @@ fn descend_generic<const SET: u8>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
-        let with_second = mode.contains(&Mode::Newton);
+        let newton = |i: usize| mode[i] == Mode::Newton;
+        let short = problem.loss == Loss::Squares && (0..LANES).all(|i| !newton(i) || relative[i] <= SHORT_STEP);
+        let kept: [bool; LANES] = std::array::from_fn(|i| short && newton(i) && second_known[i]);
+        let with_second = mode.contains(&Mode::Newton) && !short;
         let tape = if with_second { &model.programs.curvature } else { &model.programs.slope };
         evaluate::<SET>(problem, &loss, tape, trial, workspace, there);
+        if short {
+            there.second.copy_from_slice(&here.second);
+        }
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
             along.copy_from_slice(trial);
             if model.solved.is_empty() {
@@ -935,7 +943,7 @@ fn descend_generic<const SET: u8>(
                 mode[i] = Mode::Done;
             }
             if take[i] {
-                second_known[i] = with_second;
+                second_known[i] = with_second || kept[i];
             }
         }
         for j in 0..p {
