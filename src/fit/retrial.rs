@@ -153,3 +153,69 @@ fn search_curve(
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::cpu::Cpu;
+    use crate::fit::judge::{Verdicts, judge};
+    use crate::fit::pack::{Packed, Plan, Weighting};
+    use crate::fit::{Backend, Loss, Objective};
+    use crate::generate::{Noise, Sweep};
+    use crate::law::catalogue::find;
+
+    /// Packs generated curve `index` of a law without noise, as it is searched, for `check`.
+    fn with_curve(law: &str, points: usize, index: u64, check: impl FnOnce(Packed)) {
+        let sweep = Sweep::typical(find(law).expect(law), (points, points), Noise::Log(0.0), 1);
+        let batch = sweep.batch(index, 1).expect("a finite curve").curves;
+        let columns = sweep.law.columns.clone();
+        let law = sweep.law.representative().map_or(sweep.law.clone(), |(searched, _)| searched);
+        let objective = Objective { space: Space::Log, loss: Loss::Squares };
+        let plan = Plan::new(law, objective, &[], Weighting::Even, false, &columns).expect(&columns[0]);
+        check(plan.pack(&batch));
+    }
+
+    fn fit(problem: &Problem) -> Verdicts {
+        judge(problem, &Cpu.propose(problem).expect("the CPU does not fail"), false)
+    }
+
+    /// Curves whose second break lies far down the decay: without a retrial they end at residuals of 1e-6 to 6e-10.
+    #[test]
+    fn a_break_far_down_a_decay_is_found() {
+        for index in [82, 447, 600, 675, 1001] {
+            with_curve("bnsl2", 32, index, |packed| {
+                let found = fit(&packed.problem);
+                assert!(found.status[0].has_parameters() && found.rmse[0] < 1e-12, "{index}: {:?}", found.rmse);
+            });
+        }
+    }
+
+    /// Curves whose terms of finite size are 1e-7, 1e-10 and 1e-13 of the others: without a retrial they are degenerate.
+    #[test]
+    fn a_term_that_is_hardly_there_is_found() {
+        for index in [1500, 2288, 3672] {
+            with_curve("kaplan", 64, index, |packed| {
+                let found = fit(&packed.problem);
+                assert!(found.status[0].has_parameters() && found.rmse[0] < 1e-12, "{index}: {:?}", found.status);
+            });
+        }
+    }
+
+    #[test]
+    fn a_tilt_divides_residuals_by_the_height_above_the_floor() {
+        with_curve("bnsl2", 32, 0, |Packed { problem, .. }| {
+            let floor = 0.5 * problem.response.iter().map(|t| t.exp()).fold(f64::INFINITY, f64::min);
+            let tilted = tilted(&problem, &[(0, floor)], 1.0);
+            assert_eq!(
+                (&tilted.response, &tilted.inputs, &tilted.lower),
+                (&problem.response, &problem.inputs, &problem.lower)
+            );
+            assert_eq!(tilted.status, [None]);
+            let height = |row: usize| 1.0 - floor / problem.response[row].exp();
+            for row in 1..32 {
+                let expected = (height(0) / height(row)).powi(2);
+                assert!((tilted.weight[row] / tilted.weight[0] / expected - 1.0).abs() < 1e-9, "{:?}", tilted.weight);
+            }
+        });
+    }
+}
