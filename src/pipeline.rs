@@ -38,7 +38,7 @@ use work::Work;
 use crate::error::{Error, Result};
 use crate::table::{self, DEVICE_BATCH, HOST_BATCH, Past, ReadOptions, Reader, Source, Spool};
 use crate::verify::{self, Sample, Verification};
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -255,17 +255,24 @@ fn open_past(request: &Request, since: &Source, reader: &Reader, writers: &Write
     changes::refuse_another_job(since, &card::methods(request))?;
     let laws: Vec<String> = request.fits.iter().map(|fit| fit.law().name.clone()).collect();
     let (layout, unique) = (writers.fits.layout(), reader.keys_are_unique());
-    Past::open(since, reader.key_schema(), layout, &laws, unique, &request.interrupted)
+    let read = || Past::open(since, reader.key_schema(), layout, &laws, unique, &request.interrupted);
+    threads(request)?.install(read)
 }
 
-/// Fits the sample again by brute force, on as many threads as the fits had.
+/// As many threads as the fits have, for what comes before and after them.
+fn threads(request: &Request) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
+    pool.map_err(|error| {
+        Error::Usage(format!("cannot start {} threads ({error}); try fewer with --threads", request.threads))
+    })
+}
+
+/// Fits the sample again by brute force.
 fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     if request.verify == 0 {
         return Ok(Vec::new());
     }
     let fits: Vec<verify::Fitted> =
         request.fits.iter().map(|fit| verify::Fitted { law: fit.law(), plan: &fit.plan }).collect();
-    let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
-    let pool = pool.map_err(|error| Error::Usage(format!("cannot start threads to verify with: {error}")))?;
-    pool.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
+    threads(request)?.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
 }

@@ -17,7 +17,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from compare import call, markdown
-from yardstick import GENERATED, arguments, measured, timed
+from yardstick import GENERATED, arguments, fresh, timed
 
 COLUMNS = ["curve", "x", "y"]
 
@@ -66,7 +66,7 @@ def delta(binary, count, points, repeat):
             reading.append(timed(read))
             told = json.loads(call([binary, "bench", second, *flags, "--json", "--repeat", 1]))
             decoding.append(told["workloads"][0]["runs"][0]["stages"]["read"])
-            runs.append(measured([binary, "fit", second, *flags, "--since", then, "-o", now]))
+            runs.append(fresh(now, [binary, "fit", second, *flags, "--since", then]))
         (wall, busy), decode, (seconds, processor, peak) = min(reading), min(decoding), min(runs)
         same, of, fresh = carried(then, now, chosen)
         row = lambda name, time, cpu, more="–": [name, f"{time:.2f} s", f"{time / wall:.2f}", cpu, more]

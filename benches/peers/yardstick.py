@@ -43,6 +43,12 @@ def measured(command):
     return json.loads(call([sys.executable, "-c", LAUNCHER, *command]))
 
 
+def fresh(out, command):
+    """The same of a run that writes `out` anew: on ext4 a file that replaces another has to reach the disk first."""
+    out.unlink(missing_ok=True)
+    return measured([*command, "-o", out])
+
+
 def refitted(sweep, fits, rows, count=200):
     """Largest excess of our sum of squares over the lower of two SciPy fits on random curves, and of theirs over ours."""
     chosen = numpy.sort(numpy.random.default_rng(1).choice(len(fits), min(count, len(fits)), replace=False))
@@ -77,7 +83,7 @@ def yardstick(binary, count, points, repeat):
                 decode = told["workloads"][0]["runs"][0]["stages"]["read"]
                 lines.append(["our bare decode and grouping", f"{decode:.2f} s", f"{decode / best:.2f}", "–", "–", "–"])
             out = folder / "fits.parquet"
-            runs = [measured([binary, "fit", sweep, *flags, "-q", "-o", out]) for _ in range(repeat)]
+            runs = [fresh(out, [binary, "fit", sweep, *flags, "-q"]) for _ in range(repeat)]
             seconds, busy, peak = min(runs)
             fits = pandas.read_parquet(out)
             converged = (fits["status"] == "converged").mean()

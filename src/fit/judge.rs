@@ -9,8 +9,8 @@ use super::above;
 use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
-    Gathered, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled, solve_upper,
-    triangle,
+    Gathered, Lanes, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled,
+    solve_upper, triangle,
 };
 use super::orthogonal::inverse_gram;
 use super::problem::Problem;
@@ -21,11 +21,14 @@ use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{BLOCK, LANES, Lane, POINTS, REPEATED, Scratch, Tape, repeat};
 use rayon::prelude::*;
+use smallvec::{SmallVec, smallvec};
 
 /// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
 pub const STEP_TOLERANCE: f64 = 1e-9;
 /// Steps this small hand over from damped steps to full Newton steps.
 const HAND_OVER: f64 = 1e-1;
+/// Over a step this short the second derivatives are taken to stay: what that leaves of the next step is as small a share of it.
+const SHORT_STEP: f64 = 1e-3;
 /// Evaluations per start; robust fits of flat valleys need some hundred.
 const MOST_STEPS: usize = 400;
 /// Two polished starts are told apart by this share of a coordinate.
@@ -181,6 +184,9 @@ pub struct Round {
     pub kept: usize,
 }
 
+/// Numbers that an [`End`] holds without an allocation: all of a law of three parameters.
+const SHORT: usize = 9;
+
 /// One start on its way to a minimum.
 #[derive(Debug, Clone, Copy)]
 struct Start {
@@ -197,7 +203,7 @@ struct Start {
 #[derive(Debug, Clone)]
 struct End {
     curve: usize,
-    z: Vec<f64>,
+    z: SmallVec<[f64; SHORT]>,
     objective: f64,
     /// Objective that rounding alone leaves in a perfect fit: half the square of the residuals' rounding.
     rounding: f64,
@@ -205,7 +211,7 @@ struct End {
     pinned: u64,
     /// What [`describe`] needs of the last point evaluated, where the last step is too small to show in it: objective, Σ r²,
     /// Σ w (t − mean)², the Gauss–Newton triangle. Else empty.
-    settled: Vec<f64>,
+    settled: SmallVec<[f64; SHORT]>,
 }
 
 impl End {
@@ -227,8 +233,8 @@ fn judge_curves(
     let open: Vec<usize> = curves.filter(|&curve| problem.status[curve].is_none()).collect();
     let mut ends: Vec<End> = Vec::new();
     hear(problem, proposals, &open, workspace, &mut ends);
-    retry(problem, &open, workspace, &mut ends);
-    let mut best: Vec<End> = Vec::new();
+    retry(problem, workspace, &mut ends);
+    let mut best: Vec<&End> = Vec::with_capacity(ends.len());
     for group in ends.chunk_by(|a, b| a.curve == b.curve) {
         let Some(winner) = choose(group) else { continue };
         let slot = winner.curve - first;
@@ -237,7 +243,7 @@ fn judge_curves(
         if let Some(second) = others.first() {
             verdicts.basin_gap[slot] = (second.objective - winner.objective) / winner.objective.max(f64::MIN_POSITIVE);
         }
-        best.push(winner.clone());
+        best.push(winner);
     }
     best.sort_by_key(|end| problem.points(end.curve));
     for pack in best.chunks(LANES) {
@@ -268,21 +274,23 @@ fn hear(problem: &Problem, proposals: &Proposals, curves: &[usize], workspace: &
 }
 
 /// Searches once more where the data hold no noise and their optimum has not been found: see [`retrial`].
-fn retry(problem: &Problem, curves: &[usize], workspace: &mut Workspace, ends: &mut Vec<End>) {
-    let of = |ends: &[End], wanted: &dyn Fn(&End) -> bool| -> Vec<End> {
+fn retry(problem: &Problem, workspace: &mut Workspace, ends: &mut Vec<End>) {
+    let of = |ends: &[End], wanted: fn(&End) -> bool| -> Vec<End> {
         let chosen = ends.chunk_by(|a, b| a.curve == b.curve).filter_map(choose);
-        chosen.filter(|end| curves.contains(&end.curve) && is_noiseless(end) && wanted(end)).cloned().collect()
+        chosen.filter(|end| wanted(end) && is_noiseless(end)).cloned().collect()
     };
     let Some(above) = &problem.model.above else {
-        if retrial::is_searched_again(problem) {
-            let again: Vec<usize> = of(ends, &|end| !end.converged).iter().map(|end| end.curve).collect();
-            if !again.is_empty() {
-                hear(problem, &retrial::search_again(problem, &again), &again, workspace, ends);
-            }
+        // As a rule there is nothing to do.
+        if ends.iter().all(|end| end.converged) || !retrial::is_searched_again(problem) {
+            return;
+        }
+        let again: Vec<usize> = of(ends, |end| !end.converged).iter().map(|end| end.curve).collect();
+        if !again.is_empty() {
+            hear(problem, &retrial::search_again(problem, &again), &again, workspace, ends);
         }
         return;
     };
-    let hidden = |ends: &[End]| of(ends, &|end| end.objective > end.rounding);
+    let hidden = |ends: &[End]| of(ends, |end| end.objective > end.rounding);
     for power in retrial::TILTS {
         let again = hidden(ends);
         if again.is_empty() {
@@ -294,11 +302,11 @@ fn retry(problem: &Problem, curves: &[usize], workspace: &mut Workspace, ends: &
         let all: Vec<usize> = (0..tilted.len()).collect();
         hear(&tilted, &above::propose(&tilted, above), &all, workspace, &mut found);
         let best = found.chunk_by(|a, b| a.curve == b.curve).filter_map(choose);
-        hear_each(problem, best.map(|end| (curves[end.curve].0, end.z.clone())).collect(), workspace, ends);
+        hear_each(problem, best.map(|end| (curves[end.curve].0, end.z.to_vec())).collect(), workspace, ends);
     }
     let shaken = hidden(ends).into_iter().map(|mut end| {
         retrial::shake(problem, end.curve, above.floor(), end.rounding, &mut end.z, &mut workspace.appeal);
-        (end.curve, end.z)
+        (end.curve, end.z.into_vec())
     });
     hear_each(problem, shaken.collect(), workspace, ends);
 }
@@ -431,7 +439,7 @@ fn appeal(
         };
         // A valley is followed further from where the descent left it; a robust objective may be flat there.
         if let Some(lowest) = lowest.filter(|_| problem.loss == Loss::Squares) {
-            take(lowest.z.clone(), true);
+            take(lowest.z.to_vec(), true);
         }
         for proposal in proposals.offsets[curve]..proposals.offsets[curve + 1] {
             take(proposals.coordinates[proposal * p..][..p].to_vec(), true);
@@ -496,6 +504,8 @@ struct Workspace {
     /// Predictions and slopes of [`invert_carefully`].
     outputs: Vec<f64>,
     descent: Descent,
+    /// At the ends that [`describe`] describes.
+    described: Evaluation,
     appeal: appeal::Workspace,
 }
 
@@ -918,9 +928,15 @@ fn descend_generic<const SET: u8>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
-        let with_second = mode.contains(&Mode::Newton);
+        let newton = |i: usize| mode[i] == Mode::Newton;
+        let short = problem.loss == Loss::Squares && (0..LANES).all(|i| !newton(i) || relative[i] <= SHORT_STEP);
+        let kept: [bool; LANES] = std::array::from_fn(|i| short && newton(i) && second_known[i]);
+        let with_second = mode.contains(&Mode::Newton) && !short;
         let tape = if with_second { &model.programs.curvature } else { &model.programs.slope };
         evaluate::<SET>(problem, &loss, tape, trial, workspace, there);
+        if short {
+            there.second.copy_from_slice(&here.second);
+        }
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
             along.copy_from_slice(trial);
             if model.solved.is_empty() {
@@ -993,7 +1009,7 @@ fn descend_generic<const SET: u8>(
                 mode[i] = Mode::Done;
             }
             if take[i] {
-                second_known[i] = with_second;
+                second_known[i] = with_second || kept[i];
             }
         }
         for j in 0..p {
@@ -1008,7 +1024,7 @@ fn descend_generic<const SET: u8>(
             let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
             pinned |= u64::from(on_bound && free[j][lane] == 0.0) << j;
         }
-        let mut z: Vec<f64> = (0..p).map(|j| z[j][lane]).collect();
+        let mut z: SmallVec<[f64; SHORT]> = (0..p).map(|j| z[j][lane]).collect();
         symmetry::canonical(problem.symmetries, &mut z, &mut pinned);
         ends.push(End {
             curve: start.curve,
@@ -1021,7 +1037,7 @@ fn descend_generic<const SET: u8>(
                 let sums = [here.objective[lane], here.squares[lane], total[lane]];
                 sums.into_iter().chain(here.gauss.iter().map(|entry| entry[lane])).collect()
             } else {
-                Vec::new()
+                SmallVec::new()
             },
         });
     }
@@ -1248,25 +1264,26 @@ fn lift_floor<const SET: u8>(
 
 kernel!(
     /// Writes parameters and statistics of up to eight curves.
-    fn describe, fn describe_kernel(problem: &Problem, unit_weights: bool, pack: &[End], first: usize, workspace: &mut Workspace, verdicts: &mut Verdicts) = describe_generic;
+    fn describe, fn describe_kernel(problem: &Problem, unit_weights: bool, pack: &[&End], first: usize, workspace: &mut Workspace, verdicts: &mut Verdicts) = describe_generic;
 );
 
 #[inline(always)]
 fn describe_generic<const SET: u8>(
     problem: &Problem,
     unit_weights: bool,
-    pack: &[End],
+    pack: &[&End],
     first: usize,
     workspace: &mut Workspace,
     verdicts: &mut Verdicts,
 ) {
     let model = problem.model;
     let p = model.len();
-    let end = |lane: usize| &pack[lane.min(pack.len() - 1)];
-    let z: Vec<Lane> = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
-    let mut here = Evaluation::new(p);
+    let end = |lane: usize| pack[lane.min(pack.len() - 1)];
+    let z: Lanes = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
+    let mut here = std::mem::take(&mut workspace.described);
+    here.resize(p);
     let mut total = [0.0; LANES];
-    let curves: Vec<usize> = pack.iter().map(|end| end.curve).collect();
+    let curves: [usize; LANES] = std::array::from_fn(|lane| end(lane).curve);
     let settled = pack.iter().all(|end| !end.settled.is_empty());
     if !settled {
         workspace.gathered.gather(problem, &curves);
@@ -1287,8 +1304,8 @@ fn describe_generic<const SET: u8>(
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
     // Pinned parameters leave the system: unit row and column.
-    let free: Vec<Lane> = (0..p).map(|j| each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)))).collect();
-    let curvature: Vec<Lane> = (0..triangle(p))
+    let free: Lanes = (0..p).map(|j| each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)))).collect();
+    let curvature: Lanes = (0..triangle(p))
         .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
         .collect();
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
@@ -1304,7 +1321,7 @@ fn describe_generic<const SET: u8>(
         }
         sharpness
     } else {
-        let full: Vec<Lane> = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
+        let full: Lanes = (0..triangle(p)).map(|k| each!(|i| here.gauss[k][i] + here.robust[k][i])).collect();
         self::inverse::<SET>(&full, &free).1
     };
     let variance = spread_to_parameters::<SET>(&decoded, &inverse, &free);
@@ -1370,6 +1387,7 @@ fn describe_generic<const SET: u8>(
             [verdicts.aicc[slot], verdicts.bic[slot]] = information_criteria(objective, n as f64, k);
         }
     }
+    workspace.described = here;
 }
 
 /// The inverse of JᵀWJ of one lane, from J itself; into the triangles `inverse`. Returns the smallest scaled pivot, zero for
@@ -1418,11 +1436,11 @@ pub fn information_criteria(objective: f64, n: f64, k: f64) -> [f64; 2] {
 
 /// Σ (w ψ(r))² J Jᵀ, packed: how the gradient scatters over the points, each with the variance that its own residual shows.
 #[inline(always)]
-fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mut Workspace) -> Vec<Lane> {
+fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mut Workspace) -> Lanes {
     let p = problem.model.len();
     let tape = &problem.model.programs.slope;
     let Workspace { gathered, scratch, pull, weighted, .. } = workspace;
-    let mut scatter = vec![[0.0; LANES]; triangle(p)];
+    let mut scatter: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     let reach = match problem.loss {
         Loss::Squares => f64::INFINITY,
         Loss::Huber { delta } => delta,
@@ -1453,8 +1471,8 @@ fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mu
 
 /// B M B of packed symmetric matrices.
 #[inline(always)]
-fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Vec<Lane> {
-    let mut half = vec![[0.0; LANES]; p * p];
+fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Lanes {
+    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
             for m in 0..p {
@@ -1463,7 +1481,7 @@ fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Vec<Lane> {
             }
         }
     }
-    let mut result = vec![[0.0; LANES]; triangle(p)];
+    let mut result: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             for m in 0..p {
@@ -1510,18 +1528,18 @@ fn weighted_squares<const SET: u8>(
 
 /// Decoded parameters and how they depend on the coordinates: θ_j = plain_j K_j.
 struct Decoded {
-    theta: Vec<Lane>,
+    theta: Lanes,
     /// ∂θ_j/∂z_i at `j * p + i`.
-    slopes: Vec<Lane>,
+    slopes: Lanes,
 }
 
 #[inline(always)]
-fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace: &mut Workspace) -> Decoded {
+fn decode<const SET: u8>(problem: &Problem, pack: &[&End], z: &[Lane], workspace: &mut Workspace) -> Decoded {
     let model = problem.model;
     let p = model.len();
     let programs = &model.programs;
-    let plain: Vec<Lane> = (0..p).map(|j| each!(|i| model.coordinates[j].decode(z[j][i]))).collect();
-    let slope: Vec<Lane> = (0..p).map(|j| each!(|i| model.coordinates[j].slope(plain[j][i]))).collect();
+    let plain: Lanes = (0..p).map(|j| each!(|i| model.coordinates[j].decode(z[j][i]))).collect();
+    let slope: Lanes = (0..p).map(|j| each!(|i| model.coordinates[j].slope(plain[j][i]))).collect();
     let inputs = model.inputs.len();
     let centres: Vec<f64> = (0..inputs)
         .flat_map(|k| each!(|lane| problem.centres[pack[lane.min(pack.len() - 1)].curve * inputs + k]))
@@ -1532,8 +1550,8 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
         let values = programs.scale.output(slot, &workspace.scratch, &centres, LANES, 0, 1);
         each!(|i| values[i])
     };
-    let mut scale = vec![[1.0; LANES]; p];
-    let mut slopes = vec![[0.0; LANES]; p * p];
+    let mut scale: Lanes = smallvec![[1.0; LANES]; p];
+    let mut slopes: Lanes = smallvec![[0.0; LANES]; p * p];
     for (position, &j) in programs.scaled.iter().enumerate() {
         scale[j] = output(position);
     }
@@ -1553,14 +1571,14 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[End], z: &[Lane], workspace:
 /// The inverse of a packed symmetric matrix over the free coordinates (1 in `free`, pinned ones 0), and the smallest scaled
 /// pivot.
 #[inline(always)]
-fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Vec<Lane>, Lane) {
+fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Lanes, Lane) {
     let p = free.len();
-    let mut scale = vec![[0.0; LANES]; p];
+    let mut scale: Lanes = smallvec![[0.0; LANES]; p];
     for j in 0..p {
         let own = matrix[at(j, j)];
         scale[j] = each!(|i| if own[i] > 0.0 { free[j][i] / own[i].sqrt() } else { 0.0 });
     }
-    let mut factor = vec![[0.0; LANES]; triangle(p)];
+    let mut factor: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             let (entry, unit) = (matrix[at(j, k)], if j == k { 1.0 } else { 0.0 });
@@ -1571,8 +1589,8 @@ fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Vec<Lane>, Lane) {
         }
     }
     let least = factorise::<SET>(&mut factor, p, SINGULAR);
-    let mut inverse = vec![[0.0; LANES]; triangle(p)];
-    let mut column = vec![[0.0; LANES]; p];
+    let mut inverse: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut column: Lanes = smallvec![[0.0; LANES]; p];
     for k in 0..p {
         column.fill([0.0; LANES]);
         column[k] = [1.0; LANES];
@@ -1587,9 +1605,9 @@ fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Vec<Lane>, Lane) {
 
 /// The inverse curvature in the user's parameters: S C Sᵀ, packed; zero for pinned parameters.
 #[inline(always)]
-fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free: &[Lane]) -> Vec<Lane> {
+fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free: &[Lane]) -> Lanes {
     let p = free.len();
-    let mut half = vec![[0.0; LANES]; p * p];
+    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
@@ -1600,7 +1618,7 @@ fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free
             half[j * p + k] = each!(|i| if free[j][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
-    let mut result = vec![[0.0; LANES]; triangle(p)];
+    let mut result: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             let mut sum = [0.0; LANES];
@@ -1620,7 +1638,7 @@ fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free
 fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane], free: &[Lane]) -> Lane {
     let p = free.len();
     // ∂z/∂θ: the slopes are triangular up to the order of parameters, since scales depend on unscaled parameters only.
-    let mut inverse_slopes = vec![[0.0; LANES]; p * p];
+    let mut inverse_slopes: Lanes = smallvec![[0.0; LANES]; p * p];
     for j in 0..p {
         let own = decoded.slopes[j * p + j];
         for i in 0..p {
@@ -1632,7 +1650,7 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             };
         }
     }
-    let mut half = vec![[0.0; LANES]; p * p];
+    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
@@ -1643,7 +1661,7 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             half[j * p + k] = sum;
         }
     }
-    let mut gram = vec![[0.0; LANES]; triangle(p)];
+    let mut gram: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             let mut sum = [0.0; LANES];
@@ -1654,13 +1672,13 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             gram[at(j, k)] = sum;
         }
     }
-    let mut norms = vec![[0.0; LANES]; p];
+    let mut norms: Lanes = smallvec![[0.0; LANES]; p];
     for j in 0..p {
         let own = gram[at(j, j)];
         norms[j] = each!(|i| own[i].sqrt());
     }
-    let mut correlation = vec![[0.0; LANES]; triangle(p)];
-    let mut precision = vec![[0.0; LANES]; triangle(p)];
+    let mut correlation: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut precision: Lanes = smallvec![[0.0; LANES]; triangle(p)];
     for j in 0..p {
         for k in 0..=j {
             // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.

@@ -68,7 +68,10 @@ pub struct Plan {
     columns: Vec<usize>,
     /// t, then the model's inputs, then the subjects of roles and the left side where σ needs it.
     derive: Tape,
+    /// Whose range the box of a free parameter depends on.
     subjects: Vec<Option<usize>>,
+    /// Whether every curve has the same box and grid.
+    one_box: bool,
     /// Where σ asks for it.
     left_side: Option<usize>,
     /// Cells per axis and listed points, the same for every curve.
@@ -163,16 +166,12 @@ impl Plan {
         };
         let mut outputs = vec![response];
         outputs.extend(model.inputs.iter().map(|input| input.source));
-        let subjects = model
-            .roles
-            .iter()
-            .map(|role| {
-                role.subject().map(|id| {
-                    outputs.push(id);
-                    outputs.len() - 1
-                })
-            })
-            .collect();
+        let mut subject = |j: usize| {
+            let id = model.roles[j].subject().filter(|_| needs_span(&model, j))?;
+            outputs.push(id);
+            Some(outputs.len() - 1)
+        };
+        let subjects: Vec<Option<usize>> = (0..model.len()).map(&mut subject).collect();
         let left_side = matches!(weighting, Weighting::Sigma(_)).then_some(outputs.len());
         outputs.extend(left_side.map(|_| law.response));
         let derive = Tape::compile(&model.raw, &outputs, 0);
@@ -201,6 +200,7 @@ impl Plan {
             symmetries: symmetry::find(&model, &controls),
             zeros,
             fixed_axes,
+            one_box: subjects.iter().all(Option::is_none) && model.origin.iter().all(Option::is_none),
             columns: law.columns.iter().map(position).collect(),
             derive,
             subjects,
@@ -263,6 +263,8 @@ impl Plan {
             symmetries: &self.symmetries,
             offsets,
         };
+        // Whether the first curve is without a box, where all curves have that of the first.
+        let mut first_no_box = None;
         for curve in 0..batch.len() {
             let rows = problem.rows(curve);
             let bad = left_out.bad_curves.get(curve) == Some(&true);
@@ -270,7 +272,16 @@ impl Plan {
             problem.status.push(status);
             self.centre(&mut problem, rows.clone());
             let subject = |slot: usize| &subjects[slot - 1 - model.inputs.len()][rows.clone()];
-            let no_box = self.lay_grid(&mut problem, |slot| Range::of(subject(slot).iter().copied()));
+            let no_box = match first_no_box {
+                Some(no_box) => {
+                    problem.repeat_first_box();
+                    no_box
+                }
+                None => self.lay_grid(&mut problem, |slot| Range::of(subject(slot).iter().copied())),
+            };
+            if self.one_box {
+                first_no_box = Some(no_box);
+            }
             let started = problem.starts.get(curve).is_some_and(Option::is_some);
             if no_box && !started && problem.status[curve].is_none() {
                 problem.status[curve] = Some(Status::Degenerate);
@@ -415,8 +426,7 @@ impl Plan {
                 Some(slot) => model.roles[j].span(range(slot)),
                 None => None,
             };
-            let default =
-                if self.has_default_box(j) || model.projection.nonlinear.contains(&j) { default() } else { None };
+            let default = if needs_span(model, j) { default() } else { None };
             spans.push(default);
             let coordinate = model.coordinates[j];
             let boxed = control.starts.is_empty() && self.has_default_box(j);
@@ -457,7 +467,7 @@ impl Plan {
     /// Whether a parameter's role bounds the solution, not only the search: amplitudes, closed forms and parameters whose
     /// part in the formula shows no pattern are free.
     fn has_default_box(&self, j: usize) -> bool {
-        !self.model.amplitudes.contains(&j) && !self.model.is_closed_form() && !self.model.roles[j].is_unbounded()
+        has_default_box(&self.model, j)
     }
 
     /// Cells of every axis of the search grid, in the order of [`super::model::Projection::nonlinear`].
@@ -496,6 +506,15 @@ impl Plan {
         }
         text
     }
+}
+
+fn has_default_box(model: &Model, j: usize) -> bool {
+    !model.amplitudes.contains(&j) && !model.is_closed_form() && !model.roles[j].is_unbounded()
+}
+
+/// Whether the span of a parameter's role is asked for: by its box or by its axis.
+fn needs_span(model: &Model, j: usize) -> bool {
+    has_default_box(model, j) || model.projection.nonlinear.contains(&j)
 }
 
 /// Every combination of the user's starting values, in the order given; none unless every parameter has one.

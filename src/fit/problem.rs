@@ -121,6 +121,14 @@ impl<'a> Problem<'a> {
         self.status.push(status);
     }
 
+    /// Gives the newest curve the box and the grid of the first.
+    pub(super) fn repeat_first_box(&mut self) {
+        let (parameters, cells) = (self.model.len(), self.grid.stride());
+        self.lower.extend_from_within(..parameters);
+        self.upper.extend_from_within(..parameters);
+        self.grid.values.extend_from_within(..cells);
+    }
+
     /// How many curves there are.
     pub fn len(&self) -> usize {
         self.status.len()

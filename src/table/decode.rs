@@ -25,8 +25,9 @@ use std::io::BufReader;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows per decoded stretch: its columns stay in the second-level cache until they were filtered and grouped.
-const ROWS: usize = 64 * 1024;
+/// Rows per decoded stretch, at most: its columns stay in the second-level cache until they were filtered and grouped, and are
+/// small enough for the allocator to hand the same memory out again; fresh memory costs the system more than the decoding.
+pub(super) const ROWS: usize = 16 * 1024;
 
 /// Row groups above this are split, so that a file of one row group is still decoded by all threads. Pages of skipped
 /// rows are passed over without being decompressed, so a part costs little more than its rows.

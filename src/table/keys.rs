@@ -121,11 +121,6 @@ impl KeySchema {
         self.inner.converter.empty_rows(0, 0)
     }
 
-    /// No keys yet, and room for so many of so many bytes in all.
-    pub(super) fn room_for(&self, keys: usize, bytes: usize) -> Rows {
-        self.inner.converter.empty_rows(keys, bytes)
-    }
-
     /// The keys of the rows `at`, as bytes, with a hash of each.
     pub(super) fn encode(
         &self,

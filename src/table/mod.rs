@@ -18,6 +18,7 @@ mod group;
 mod guard;
 mod index;
 mod keys;
+mod known;
 mod numbers;
 mod parts;
 mod past;
@@ -36,8 +37,9 @@ mod version;
 mod write;
 
 pub use keys::{KeySchema, Keys};
+pub use known::Found;
 pub use parts::{Parting, PartsWriter, check_parts};
-pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Found, Past, Told, UNFIT};
+pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Past, Told, UNFIT};
 pub use read::{Counts, DEVICE_BATCH, Event, HOST_BATCH, ReadOptions, Reader, Selection, read, read_with_labels};
 pub use source::{ColumnInfo, ColumnKind, Source, exists};
 pub use spill::Memory;

@@ -5,7 +5,7 @@
 //! says so by [`Event::Restarted`], reads from the start once more and groups in memory.
 
 use super::Batch;
-use super::decode::{Task, decode, tasks};
+use super::decode::{self, Task, decode, tasks};
 use super::filter::Filter;
 use super::group::{Gather, Identity, Sorted, Stream, Streamed};
 use super::keys::KeySchema;
@@ -89,10 +89,8 @@ pub const HOST_BATCH: usize = 16 * 1024;
 pub const DEVICE_BATCH: usize = 64 * 1024;
 /// More decoding threads than these only fill memory: reading is then limited elsewhere.
 const MOST_THREADS: usize = 8;
-/// Rows that may wait, decoded, in all queues together: 8 MiB per column.
-const ROWS_WAITING: usize = 1 << 20;
-/// Rows of a piece, at most (see `decode`).
-const ROWS_OF_A_PIECE: usize = 64 * 1024;
+/// Rows that may wait, decoded, in all queues together, for each thread: 1 MiB per column.
+const ROWS_WAITING: usize = 128 * 1024;
 /// A filter may nest deeply, and is evaluated by recursion.
 const STACK: usize = 16 << 20;
 
@@ -283,8 +281,9 @@ impl Conveyor {
         let threads = options.threads.clamp(1, MOST_THREADS).min(plan.tasks.len());
         // While one part is taken in, others wait: `threads` in this queue and one that is about to enter it.
         let (sender, receiver) = bounded(threads);
-        let waiting = options.memory.as_ref().map_or(ROWS_WAITING, |memory| memory.rows_waiting().min(ROWS_WAITING));
-        let room = (waiting / ROWS_OF_A_PIECE / (threads + 2)).max(2);
+        let most = ROWS_WAITING * threads;
+        let waiting = options.memory.as_ref().map_or(most, |memory| memory.rows_waiting().min(most));
+        let room = (waiting / decode::ROWS / (threads + 2)).max(2);
         let dispatch = Arc::new(Mutex::new(Dispatch { next: 0, queues: sender }));
         let mut conveyor = Conveyor { queues: Some(receiver), current: None, done: 0, threads: Vec::new() };
         for _ in 0..threads {
