@@ -125,6 +125,13 @@ impl Draft {
     }
 }
 
+impl Above {
+    /// The parameter that is the floor.
+    pub fn floor(&self) -> usize {
+        self.floor
+    }
+}
+
 /// Proposals for every open curve of a problem whose model has an [`Above`].
 pub fn propose(problem: &Problem, above: &Above) -> Proposals {
     let found: Vec<Vec<f64>> = (0..problem.len())

@@ -13,15 +13,21 @@ use super::{Loss, Space};
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane, POINTS, Scratch, Tape};
 
-/// Rounds per start.
-const MOST_ROUNDS: usize = 300;
+/// When an approach ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// After so many rounds.
+    pub rounds: usize,
+    /// After a step of at most this share of every coordinate.
+    pub step: f64,
+}
+
+/// Smaller steps are left to the judge.
+pub const USUAL: Patience = Patience { rounds: 300, step: 1e-8 };
 /// Dampings tried in one round, as multiples of the last that helped.
 const DAMPINGS: [f64; LANES] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3];
 /// No damping helps beyond this one: the gradient is rounding.
 const MOST_DAMPING: f64 = 1e16;
-/// Relative steps this small are left to the judge.
-const SETTLED: f64 = 1e-8;
-
 /// The share of a step after which the second derivative along it is taken.
 const PROBE: f64 = 0.1;
 /// A bend of more than this share of its step is not believed.
@@ -72,9 +78,17 @@ struct Place {
     jacobian: Vec<Vec<f64>>,
 }
 
-/// Moves `z` towards a minimum of the exact objective within the curve's box, and leaves it where nothing can be improved.
-/// `project`: solve linear coordinates at every trial point where that is possible, else step in all coordinates alike.
-pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, workspace: &mut Workspace) {
+/// Moves `z` towards a minimum of the exact objective within the curve's box, and leaves it where nothing can be improved or
+/// patience ends. Returns the objective there, infinite where there is none. `project`: solve linear coordinates at every
+/// trial point where that is possible, else step in all coordinates alike.
+pub fn approach(
+    problem: &Problem,
+    curve: usize,
+    z: &mut [f64],
+    project: bool,
+    patience: Patience,
+    workspace: &mut Workspace,
+) -> f64 {
     let model = problem.model;
     let p = model.len();
     let bounds = |j: usize| (problem.lower[curve * p + j], problem.upper[curve * p + j]);
@@ -85,10 +99,10 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
         even_out(problem, curve, z, workspace);
         first = best(problem, curve, &vec![z.to_vec(); LANES], exact, workspace);
     }
-    let Some((_, mut here)) = first else { return };
+    let Some((_, mut here)) = first else { return f64::INFINITY };
     let mut damping = 1e-2;
     let mut reach = vec![0.0f64; p];
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..patience.rounds {
         let held: Vec<bool> = (0..p)
             .map(|j| {
                 let descent: f64 = here.jacobian[j].iter().zip(&here.residual).map(|(j, r)| j * r).sum();
@@ -161,7 +175,7 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
                     stepped.iter().map(|&j| (there.z[j] - here.z[j]).abs() / there.z[j].abs().max(f64::MIN_POSITIVE));
                 let moved = moved.fold(0.0, f64::max);
                 here = there;
-                if moved <= SETTLED {
+                if moved <= patience.step {
                     break;
                 }
             }
@@ -170,6 +184,7 @@ pub fn approach(problem: &Problem, curve: usize, z: &mut [f64], project: bool, w
         }
     }
     z.copy_from_slice(&here.z);
+    here.objective
 }
 
 /// Bends straight steps along the valley that they leave: adds half the geodesic acceleration (Transtrum and Sethna 2012), the
@@ -347,7 +362,7 @@ mod tests {
         let packed = plan.pack(&CurveBatch { offsets: vec![0, x.len()], columns: vec![x.to_vec(), y] });
         let problem = &packed.problem;
         let mut z = problem.model.encode(&problem.given[0], &problem.centres);
-        approach(problem, 0, &mut z, true, &mut Workspace::default());
+        approach(problem, 0, &mut z, true, USUAL, &mut Workspace::default());
         problem.model.decode(&z, &problem.centres)
     }
 

@@ -5,6 +5,7 @@
 //! wins. The last steps are full Newton steps with the exact Hessian, accepted on the norm of the gradient: the objective
 //! itself stalls at the square root of the rounding.
 
+use super::above;
 use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
@@ -13,6 +14,7 @@ use super::lanes::{
 };
 use super::orthogonal::inverse_gram;
 use super::problem::Problem;
+use super::retrial;
 use super::symmetry;
 use super::{Loss, Proposals, Space, Status};
 use crate::evaluate::elementary::{self, fused};
@@ -35,6 +37,8 @@ const NEARBY: f64 = 1e-2;
 const PATIENCE: usize = 6;
 /// Failed Newton steps (the gradient grew) after which a start is given up as it stands.
 const MOST_FAILURES: usize = 40;
+/// Rounding of the residuals of a perfect fit, as a share of the size of the response.
+const ROUNDED: f64 = 8.0 * f64::EPSILON;
 /// A scaled pivot below this makes a matrix singular to working precision.
 const SINGULAR: f64 = 1e-14;
 /// A scaled pivot below this has lost half its digits to the squared condition number: the Jacobian itself is asked.
@@ -142,21 +146,13 @@ impl Verdicts {
         }
     }
 
-    /// Takes the fit of a curve with `p` free parameters back.
+    /// Takes the parameters of a curve that has `p` free ones back, and what rests on them; how close the law comes stays.
     pub fn refuse(&mut self, curve: usize, p: usize, status: Status) {
         self.status[curve] = status;
         self.parameters[curve * p..(curve + 1) * p].fill(f64::NAN);
         self.standard_errors[curve * p..(curve + 1) * p].fill(f64::NAN);
         self.covariance[curve * triangle(p)..(curve + 1) * triangle(p)].fill(f64::NAN);
-        for values in [
-            &mut self.objective,
-            &mut self.rmse,
-            &mut self.r2,
-            &mut self.aicc,
-            &mut self.bic,
-            &mut self.basin_gap,
-            &mut self.condition,
-        ] {
+        for values in [&mut self.aicc, &mut self.bic, &mut self.basin_gap, &mut self.condition] {
             values[curve] = f64::NAN;
         }
         self.basins[curve] = 0;
@@ -218,6 +214,13 @@ struct End {
     settled: SmallVec<[f64; SHORT]>,
 }
 
+impl End {
+    /// The squared size of the response: see [`response_size`].
+    fn squared_size(&self) -> f64 {
+        self.rounding / ROUNDED.powi(2)
+    }
+}
+
 fn judge_curves(
     problem: &Problem,
     proposals: &Proposals,
@@ -227,23 +230,10 @@ fn judge_curves(
 ) -> Verdicts {
     let first = curves.start;
     let mut verdicts = Verdicts::unfitted(problem, curves.clone());
-    let open = curves.filter(|&curve| problem.status[curve].is_none());
-    let starts = open
-        .clone()
-        .flat_map(|curve| {
-            let best = proposals.offsets[curve];
-            let start = move |proposal| Start { curve, proposal, later: proposal > best, near: false };
-            (best..proposals.offsets[curve + 1]).map(start)
-        })
-        .collect();
+    let open: Vec<usize> = curves.filter(|&curve| problem.status[curve].is_none()).collect();
     let mut ends: Vec<End> = Vec::new();
-    descend_all(problem, proposals, starts, workspace, &mut ends);
-    let (starts, given) = given(problem, open.clone());
-    descend_all(problem, &given, starts, workspace, &mut ends);
-    rank(&mut ends);
-    let (starts, approached) = appeal(problem, proposals, open, &ends, &mut workspace.appeal);
-    descend_all(problem, &approached, starts, workspace, &mut ends);
-    rank(&mut ends);
+    hear(problem, proposals, &open, workspace, &mut ends);
+    retry(problem, workspace, &mut ends);
     let mut best: Vec<&End> = Vec::with_capacity(ends.len());
     for group in ends.chunk_by(|a, b| a.curve == b.curve) {
         let Some(winner) = choose(group) else { continue };
@@ -260,6 +250,82 @@ fn judge_curves(
         describe(problem, unit_weights, pack, first, workspace, &mut verdicts);
     }
     verdicts
+}
+
+/// Descends from all proposals of these curves and from the user's own starts, and with more care where that settles none;
+/// adds the ends to those known, by curve and the lowest first.
+fn hear(problem: &Problem, proposals: &Proposals, curves: &[usize], workspace: &mut Workspace, ends: &mut Vec<End>) {
+    let curves = curves.iter().copied();
+    let starts = curves
+        .clone()
+        .flat_map(|curve| {
+            let best = proposals.offsets[curve];
+            let start = move |proposal| Start { curve, proposal, later: proposal > best, near: false };
+            (best..proposals.offsets[curve + 1]).map(start)
+        })
+        .collect();
+    descend_all(problem, proposals, starts, workspace, ends);
+    let (starts, given) = given(problem, curves.clone());
+    descend_all(problem, &given, starts, workspace, ends);
+    rank(ends);
+    let (starts, approached) = appeal(problem, proposals, curves, ends, &mut workspace.appeal);
+    descend_all(problem, &approached, starts, workspace, ends);
+    rank(ends);
+}
+
+/// Searches once more where the data hold no noise and their optimum has not been found: see [`retrial`].
+fn retry(problem: &Problem, workspace: &mut Workspace, ends: &mut Vec<End>) {
+    let of = |ends: &[End], wanted: fn(&End) -> bool| -> Vec<End> {
+        let chosen = ends.chunk_by(|a, b| a.curve == b.curve).filter_map(choose);
+        chosen.filter(|end| wanted(end) && is_noiseless(end)).cloned().collect()
+    };
+    let Some(above) = &problem.model.above else {
+        // As a rule there is nothing to do.
+        if ends.iter().all(|end| end.converged) || !retrial::is_searched_again(problem) {
+            return;
+        }
+        let again: Vec<usize> = of(ends, |end| !end.converged).iter().map(|end| end.curve).collect();
+        if !again.is_empty() {
+            hear(problem, &retrial::search_again(problem, &again), &again, workspace, ends);
+        }
+        return;
+    };
+    let hidden = |ends: &[End]| of(ends, |end| end.objective > end.rounding);
+    for power in retrial::TILTS {
+        let again = hidden(ends);
+        if again.is_empty() {
+            return;
+        }
+        let curves: Vec<(usize, f64)> = again.iter().map(|end| (end.curve, end.z[above.floor()])).collect();
+        let tilted = retrial::tilted(problem, &curves, power);
+        let mut found = Vec::new();
+        let all: Vec<usize> = (0..tilted.len()).collect();
+        hear(&tilted, &above::propose(&tilted, above), &all, workspace, &mut found);
+        let best = found.chunk_by(|a, b| a.curve == b.curve).filter_map(choose);
+        hear_each(problem, best.map(|end| (curves[end.curve].0, end.z.to_vec())).collect(), workspace, ends);
+    }
+    let shaken = hidden(ends).into_iter().map(|mut end| {
+        retrial::shake(problem, end.curve, above.floor(), end.rounding, &mut end.z, &mut workspace.appeal);
+        (end.curve, end.z.into_vec())
+    });
+    hear_each(problem, shaken.collect(), workspace, ends);
+}
+
+/// Descends from one start each of some curves, in their order.
+fn hear_each(problem: &Problem, starts: Vec<(usize, Vec<f64>)>, workspace: &mut Workspace, ends: &mut Vec<End>) {
+    let (mut curves, mut proposals) = (Vec::new(), Proposals { offsets: vec![0], coordinates: Vec::new() });
+    for (curve, z) in starts {
+        proposals.offsets.resize(curve + 1, curves.len());
+        curves.push(curve);
+        proposals.coordinates.extend(z);
+    }
+    proposals.offsets.resize(problem.len() + 1, curves.len());
+    hear(problem, &proposals, &curves, workspace, ends);
+}
+
+/// Whether what is left of the data is too small for noise.
+fn is_noiseless(end: &End) -> bool {
+    2.0 * end.objective <= retrial::NOISELESS.powi(2) * end.squared_size()
 }
 
 /// Descends from every start, in packs of like length and like ways to go, which waste no lanes.
@@ -367,7 +433,7 @@ fn appeal(
             continue;
         }
         let mut take = |mut z: Vec<f64>, project: bool| {
-            appeal::approach(problem, curve, &mut z, project, workspace);
+            appeal::approach(problem, curve, &mut z, project, appeal::USUAL, workspace);
             starts.push(Start { curve, proposal: starts.len(), later: false, near: true });
             approached.coordinates.extend(z);
         };
@@ -964,7 +1030,7 @@ fn descend_generic<const SET: u8>(
             curve: start.curve,
             z,
             objective: if here.objective[lane].is_finite() { here.objective[lane] } else { f64::INFINITY },
-            rounding: (8.0 * f64::EPSILON * size[lane]).powi(2),
+            rounding: (ROUNDED * size[lane]).powi(2),
             converged: converged[lane],
             pinned,
             settled: if settled[lane] {
@@ -1291,15 +1357,17 @@ fn describe_generic<const SET: u8>(
             Status::Converged
         };
         verdicts.status[slot] = status;
+        if objective.is_finite() {
+            verdicts.objective[slot] = objective;
+            verdicts.rmse[slot] = (here.squares[lane] / n as f64).sqrt();
+            verdicts.r2[slot] = if total[lane] > 0.0 { 1.0 - explained[lane] / total[lane] } else { f64::NAN };
+        }
         if !status.has_parameters() {
             verdicts.basins[slot] = 0;
             verdicts.basin_gap[slot] = f64::NAN;
             continue;
         }
         verdicts.pinned[slot] = end.pinned;
-        verdicts.objective[slot] = objective;
-        verdicts.rmse[slot] = (here.squares[lane] / n as f64).sqrt();
-        verdicts.r2[slot] = if total[lane] > 0.0 { 1.0 - explained[lane] / total[lane] } else { f64::NAN };
         verdicts.condition[slot] = condition[lane];
         let freedom = (n - estimated) as f64;
         let noise = match problem.robust_errors {

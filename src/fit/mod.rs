@@ -19,6 +19,7 @@ pub mod pack;
 pub mod problem;
 pub mod programs;
 pub mod replicates;
+pub mod retrial;
 pub mod search;
 pub mod settle;
 pub mod spell;
@@ -79,7 +80,7 @@ pub enum Status {
     BadDomain = 5,
     /// Constant response or input, or a Jacobian without full rank: the data do not determine the parameters.
     Degenerate = 6,
-    /// No finite objective was found.
+    /// No finite objective was found, or parameters beyond the range of numbers.
     NonFinite = 7,
 }
 

@@ -104,6 +104,23 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// Makes the rows appended since the last curve one more, whose box, grid, centres and start are those of `curve` of
+    /// `source`, a problem of the same model and shape of grid.
+    pub fn close(&mut self, source: &Problem, curve: usize) {
+        let (p, inputs, stride) = (self.model.len(), self.model.inputs.len(), self.grid.stride());
+        let copy = |target: &mut Vec<f64>, source: &[f64], each: usize| {
+            target.extend_from_slice(&source[curve * each..(curve + 1) * each]);
+        };
+        copy(&mut self.centres, &source.centres, inputs);
+        copy(&mut self.lower, &source.lower, p);
+        copy(&mut self.upper, &source.upper, p);
+        copy(&mut self.grid.values, &source.grid.values, stride);
+        self.starts.extend(source.starts.get(curve).cloned());
+        self.offsets.push(self.response.len());
+        let status = self.unfittable(self.rows(self.status.len()));
+        self.status.push(status);
+    }
+
     /// Gives the newest curve the box and the grid of the first.
     pub(super) fn repeat_first_box(&mut self) {
         let (parameters, cells) = (self.model.len(), self.grid.stride());

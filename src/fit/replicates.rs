@@ -167,18 +167,7 @@ impl<'a> Replication<'a> {
                 target.push(source[row]);
             }
         }
-        into.starts.extend(problem.starts.get(curve).cloned());
-        let (p, inputs, stride) = (problem.model.len(), problem.model.inputs.len(), problem.grid.stride());
-        let copy = |target: &mut Vec<f64>, source: &[f64], each: usize| {
-            target.extend_from_slice(&source[curve * each..(curve + 1) * each]);
-        };
-        copy(&mut into.centres, &problem.centres, inputs);
-        copy(&mut into.lower, &problem.lower, p);
-        copy(&mut into.upper, &problem.upper, p);
-        copy(&mut into.grid.values, &problem.grid.values, stride);
-        into.offsets.push(into.response.len());
-        let status = into.unfittable(into.rows(into.status.len()));
-        into.status.push(status);
+        into.close(problem, curve);
     }
 }
 

@@ -65,7 +65,7 @@ fn search_generic<const SET: u8>(
             tabulate::<SET>(problem, curves, workspace);
             project::<SET>(problem, curves, workspace);
             for (lane, &curve) in curves.iter().enumerate() {
-                for point in basins(problem, workspace, lane) {
+                for point in basins(problem, &|point| workspace.residual[point][lane]) {
                     propose_point(problem, curve, workspace, lane, point, &mut proposals.coordinates);
                 }
                 proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
@@ -435,14 +435,13 @@ pub fn ends_are_tried(model: &Model, grid: &Grid) -> bool {
     model.projection.space != model.space && grid.axes() == 1 && grid.listed.is_none()
 }
 
-/// The grid points of `lane` that are lower than all their neighbours, best first.
-fn basins(problem: &Problem, workspace: &Workspace, lane: usize) -> Vec<usize> {
+/// The grid points that are lower than all their neighbours, best first.
+pub fn basins(problem: &Problem, residual: &impl Fn(usize) -> f64) -> Vec<usize> {
     let grid = &problem.grid;
-    let residual = |point: usize| workspace.residual[point][lane];
     let mut found: Vec<usize> = match grid.listed {
         Some(_) => (0..grid.points()).filter(|&point| residual(point).is_finite()).collect(),
         None => (0..grid.points())
-            .filter(|&point| residual(point).is_finite() && is_lowest(&grid.cells, point, &residual))
+            .filter(|&point| residual(point).is_finite() && is_lowest(&grid.cells, point, residual))
             .collect(),
     };
     found.sort_by(|&a, &b| residual(a).total_cmp(&residual(b)).then(a.cmp(&b)));
@@ -507,7 +506,7 @@ fn propose_point(
 
 /// Appends the coordinates that `fill` writes in the projection's chart, converted to the model's own; none if they have
 /// no counterpart there.
-fn propose(problem: &Problem, coordinates: &mut Vec<f64>, fill: impl FnOnce(&mut [f64])) {
+pub fn propose(problem: &Problem, coordinates: &mut Vec<f64>, fill: impl FnOnce(&mut [f64])) {
     let model = problem.model;
     let start = coordinates.len();
     coordinates.resize(start + model.len(), 0.0);
