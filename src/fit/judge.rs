@@ -10,7 +10,7 @@ use super::appeal;
 use super::cpu::CURVES_PER_TASK;
 use super::lanes::{
     Gathered, Lanes, add_dots, at, dot, each, factorise, largest_eigenvalue, pair, solve_lower, solve_scaled,
-    solve_upper, triangle,
+    solve_upper, triangle, zeros,
 };
 use super::orthogonal::inverse_gram;
 use super::problem::Problem;
@@ -21,7 +21,7 @@ use crate::evaluate::elementary::{self, fused};
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{BLOCK, LANES, Lane, POINTS, REPEATED, Scratch, Tape, repeat};
 use rayon::prelude::*;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 /// `converged`: the last step is at most this share of max(|z|, scale) in every coordinate.
 pub const STEP_TOLERANCE: f64 = 1e-9;
@@ -1279,7 +1279,10 @@ fn describe_generic<const SET: u8>(
     let model = problem.model;
     let p = model.len();
     let end = |lane: usize| pack[lane.min(pack.len() - 1)];
-    let z: Lanes = (0..p).map(|j| each!(|lane| end(lane).z[j])).collect();
+    let mut z = zeros(p);
+    for j in 0..p {
+        z[j] = each!(|lane| end(lane).z[j]);
+    }
     let mut here = std::mem::take(&mut workspace.described);
     here.resize(p);
     let mut total = [0.0; LANES];
@@ -1304,10 +1307,15 @@ fn describe_generic<const SET: u8>(
 
     let decoded = decode::<SET>(problem, pack, &z, workspace);
     // Pinned parameters leave the system: unit row and column.
-    let free: Lanes = (0..p).map(|j| each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)))).collect();
-    let curvature: Lanes = (0..triangle(p))
-        .map(|k| each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] }))
-        .collect();
+    let mut free = zeros(p);
+    for j in 0..p {
+        free[j] = each!(|i| f64::from(u8::from(end(i).pinned >> j & 1 == 0)));
+    }
+    let mut curvature = zeros(triangle(p));
+    for k in 0..triangle(p) {
+        curvature[k] =
+            each!(|i| here.gauss[k][i] + if problem.loss == Loss::Squares { 0.0 } else { here.second[k][i] });
+    }
     let (mut inverse, mut sharpness) = inverse::<SET>(&curvature, &free);
     let least = if problem.loss == Loss::Squares {
         if settled && sharpness[..pack.len()].iter().any(|&pivot| pivot <= SQUARED) {
@@ -1440,7 +1448,7 @@ fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mu
     let p = problem.model.len();
     let tape = &problem.model.programs.slope;
     let Workspace { gathered, scratch, pull, weighted, .. } = workspace;
-    let mut scatter: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut scatter = zeros(triangle(p));
     let reach = match problem.loss {
         Loss::Squares => f64::INFINITY,
         Loss::Huber { delta } => delta,
@@ -1472,7 +1480,7 @@ fn gradient_scatter<const SET: u8>(problem: &Problem, z: &[Lane], workspace: &mu
 /// B M B of packed symmetric matrices.
 #[inline(always)]
 fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Lanes {
-    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
+    let mut half = zeros(p * p);
     for j in 0..p {
         for k in 0..p {
             for m in 0..p {
@@ -1481,7 +1489,7 @@ fn sandwich(bread: &[Lane], meat: &[Lane], p: usize) -> Lanes {
             }
         }
     }
-    let mut result: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut result = zeros(triangle(p));
     for j in 0..p {
         for k in 0..=j {
             for m in 0..p {
@@ -1538,8 +1546,11 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[&End], z: &[Lane], workspace
     let model = problem.model;
     let p = model.len();
     let programs = &model.programs;
-    let plain: Lanes = (0..p).map(|j| each!(|i| model.coordinates[j].decode(z[j][i]))).collect();
-    let slope: Lanes = (0..p).map(|j| each!(|i| model.coordinates[j].slope(plain[j][i]))).collect();
+    let (mut plain, mut slope) = (zeros(p), zeros(p));
+    for j in 0..p {
+        plain[j] = each!(|i| model.coordinates[j].decode(z[j][i]));
+        slope[j] = each!(|i| model.coordinates[j].slope(plain[j][i]));
+    }
     let inputs = model.inputs.len();
     let centres: Vec<f64> = (0..inputs)
         .flat_map(|k| each!(|lane| problem.centres[pack[lane.min(pack.len() - 1)].curve * inputs + k]))
@@ -1550,8 +1561,9 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[&End], z: &[Lane], workspace
         let values = programs.scale.output(slot, &workspace.scratch, &centres, LANES, 0, 1);
         each!(|i| values[i])
     };
-    let mut scale: Lanes = smallvec![[1.0; LANES]; p];
-    let mut slopes: Lanes = smallvec![[0.0; LANES]; p * p];
+    let mut scale = zeros(p);
+    scale.fill([1.0; LANES]);
+    let mut slopes = zeros(p * p);
     for (position, &j) in programs.scaled.iter().enumerate() {
         scale[j] = output(position);
     }
@@ -1565,7 +1577,11 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[&End], z: &[Lane], workspace
         slopes[j * p + i] = each!(|lane| known[lane] + plain[j][lane] * derivative[lane] * slope[i][lane]);
     }
     let origin = |j: usize, i: usize| model.origin[j].map_or(0.0, |k| centres[k * LANES + i]);
-    Decoded { theta: (0..p).map(|j| each!(|i| plain[j][i] * scale[j][i] - origin(j, i))).collect(), slopes }
+    let mut theta = zeros(p);
+    for j in 0..p {
+        theta[j] = each!(|i| plain[j][i] * scale[j][i] - origin(j, i));
+    }
+    Decoded { theta, slopes }
 }
 
 /// The inverse of a packed symmetric matrix over the free coordinates (1 in `free`, pinned ones 0), and the smallest scaled
@@ -1573,12 +1589,12 @@ fn decode<const SET: u8>(problem: &Problem, pack: &[&End], z: &[Lane], workspace
 #[inline(always)]
 fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Lanes, Lane) {
     let p = free.len();
-    let mut scale: Lanes = smallvec![[0.0; LANES]; p];
+    let mut scale = zeros(p);
     for j in 0..p {
         let own = matrix[at(j, j)];
         scale[j] = each!(|i| if own[i] > 0.0 { free[j][i] / own[i].sqrt() } else { 0.0 });
     }
-    let mut factor: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut factor = zeros(triangle(p));
     for j in 0..p {
         for k in 0..=j {
             let (entry, unit) = (matrix[at(j, k)], if j == k { 1.0 } else { 0.0 });
@@ -1589,8 +1605,8 @@ fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Lanes, Lane) {
         }
     }
     let least = factorise::<SET>(&mut factor, p, SINGULAR);
-    let mut inverse: Lanes = smallvec![[0.0; LANES]; triangle(p)];
-    let mut column: Lanes = smallvec![[0.0; LANES]; p];
+    let mut inverse = zeros(triangle(p));
+    let mut column = zeros(p);
     for k in 0..p {
         column.fill([0.0; LANES]);
         column[k] = [1.0; LANES];
@@ -1607,7 +1623,7 @@ fn inverse<const SET: u8>(matrix: &[Lane], free: &[Lane]) -> (Lanes, Lane) {
 #[inline(always)]
 fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free: &[Lane]) -> Lanes {
     let p = free.len();
-    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
+    let mut half = zeros(p * p);
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
@@ -1618,7 +1634,7 @@ fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free
             half[j * p + k] = each!(|i| if free[j][i] > 0.0 { sum[i] } else { 0.0 });
         }
     }
-    let mut result: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut result = zeros(triangle(p));
     for j in 0..p {
         for k in 0..=j {
             let mut sum = [0.0; LANES];
@@ -1638,7 +1654,7 @@ fn spread_to_parameters<const SET: u8>(decoded: &Decoded, inverse: &[Lane], free
 fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane], free: &[Lane]) -> Lane {
     let p = free.len();
     // ∂z/∂θ: the slopes are triangular up to the order of parameters, since scales depend on unscaled parameters only.
-    let mut inverse_slopes: Lanes = smallvec![[0.0; LANES]; p * p];
+    let mut inverse_slopes = zeros(p * p);
     for j in 0..p {
         let own = decoded.slopes[j * p + j];
         for i in 0..p {
@@ -1650,7 +1666,7 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             };
         }
     }
-    let mut half: Lanes = smallvec![[0.0; LANES]; p * p];
+    let mut half = zeros(p * p);
     for j in 0..p {
         for k in 0..p {
             let mut sum = [0.0; LANES];
@@ -1661,7 +1677,7 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             half[j * p + k] = sum;
         }
     }
-    let mut gram: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut gram = zeros(triangle(p));
     for j in 0..p {
         for k in 0..=j {
             let mut sum = [0.0; LANES];
@@ -1672,13 +1688,13 @@ fn condition<const SET: u8>(decoded: &Decoded, gauss: &[Lane], variance: &[Lane]
             gram[at(j, k)] = sum;
         }
     }
-    let mut norms: Lanes = smallvec![[0.0; LANES]; p];
+    let mut norms = zeros(p);
     for j in 0..p {
         let own = gram[at(j, j)];
         norms[j] = each!(|i| own[i].sqrt());
     }
-    let mut correlation: Lanes = smallvec![[0.0; LANES]; triangle(p)];
-    let mut precision: Lanes = smallvec![[0.0; LANES]; triangle(p)];
+    let mut correlation = zeros(triangle(p));
+    let mut precision = zeros(triangle(p));
     for j in 0..p {
         for k in 0..=j {
             // Pinned parameters: a unit row, whose eigenvalue 1 changes neither extreme.

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use crate::evaluate::elementary;
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane};
+use smallvec::SmallVec;
 
 /// `each!(|i| value)`: a value for every lane. A macro, because a closure that the compiler leaves out of line would lose
 /// the caller's vector instructions.
@@ -21,7 +22,15 @@ macro_rules! each {
 pub(crate) use each;
 
 /// Vectors and matrices of a few parameters, lane by lane; those of four parameters take no allocation.
-pub type Lanes = smallvec::SmallVec<[Lane; 16]>;
+pub type Lanes = SmallVec<[Lane; FEW]>;
+const FEW: usize = 16;
+
+/// `length` times zero. The library's own way copies what it made.
+#[inline(always)]
+pub fn zeros(length: usize) -> Lanes {
+    let zero = [0.0; LANES];
+    if length <= FEW { Lanes::from_buf_and_len([zero; FEW], length) } else { Lanes::from_elem(zero, length) }
+}
 
 /// Position of row `i`, column `j ≤ i` in a packed lower triangle.
 #[inline(always)]

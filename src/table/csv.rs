@@ -15,6 +15,7 @@ use arrow::compute::kernels::cast_utils::{Parser, string_to_timestamp_nanos};
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format as ArrowFormat;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -40,7 +41,7 @@ pub(super) fn open(file: &Content) -> Result<(Format, SchemaRef)> {
         _ => b',',
     };
     let mut format = CsvFormat { delimiter, skip: 0 };
-    let schema = decoding(path, || -> std::result::Result<_, arrow::error::ArrowError> {
+    let schema = decoding(path, || -> std::result::Result<_, ArrowError> {
         let mut mark = Vec::new();
         file.stream()?.take(3).read_to_end(&mut mark)?;
         if mark == [0xef, 0xbb, 0xbf] {
@@ -83,14 +84,39 @@ fn texts(
         builder.with_batch_size(ROWS).with_projection(projection).build_buffered(content(file, format)?)
     })?;
     let mut failed = false;
+    let mut rows = 0;
     Ok(std::iter::from_fn(move || {
         if failed {
             return None;
         }
-        let batch = decoding(&path, || reader.next().transpose()).transpose();
-        failed = matches!(batch, Some(Err(_)));
-        batch
+        let batch = decoding(&path, || {
+            let batch = reader.next().transpose()?;
+            if let Some(batch) = &batch {
+                refuse_torn_characters(batch, rows)?;
+                rows += batch.num_rows();
+            }
+            Ok::<_, ArrowError>(batch)
+        });
+        failed = batch.is_err();
+        batch.transpose()
     }))
+}
+
+/// The reader looks whether the fields are UTF-8 one behind the other, without the delimiters: a character whose bytes stand
+/// partly in one field and partly in the next escapes it. `before`: rows of the file before these.
+fn refuse_torn_characters(batch: &RecordBatch, before: usize) -> std::result::Result<(), ArrowError> {
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let texts = column.as_string::<i32>();
+        if texts.value_data().is_ascii() {
+            continue;
+        }
+        let torn = |ends: &[i32]| std::str::from_utf8(&texts.value_data()[ends[0] as usize..ends[1] as usize]).is_err();
+        if let Some(row) = texts.value_offsets().windows(2).position(torn) {
+            let (line, name) = (before + row + 2, field.name());
+            return Err(ArrowError::CsvError(format!("invalid UTF-8 in line {line}, column \"{name}\"")));
+        }
+    }
+    Ok(())
 }
 
 /// What the values of a column could still be.
@@ -319,6 +345,22 @@ mod tests {
         let (types, columns) = typed("flops\n1000000000000000000000000\n5\n");
         assert_eq!(types, [DataType::Float64]);
         assert_eq!(super::super::numbers::to_f64(&columns[0]).expect("numbers")[0], 1e24);
+    }
+
+    #[test]
+    fn a_character_that_a_delimiter_tears_is_an_error_that_names_line_and_column() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.csv");
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("a file");
+            super::super::Source::open(&[path.display().to_string()]).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let torn = refused(b"k,x\na,1\n\xef\xbb,\xb7\n").expect_err("half a character");
+        assert!(torn.contains("t.csv") && torn.contains("line 3, column \"k\""), "{torn}");
+        // Across the end of a line; both halves are invalid, and the first column is looked at first.
+        let torn = refused(b"k,x\na,\xc3\n\xbc,1\n").expect_err("half a character");
+        assert!(torn.contains("line 3, column \"k\""), "{torn}");
+        refused("k,x\nü,1\nö,ä\n".as_bytes()).expect("whole characters");
     }
 
     #[test]
