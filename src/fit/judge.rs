@@ -928,14 +928,15 @@ fn descend_generic<const SET: u8>(
         if mode.iter().all(|&mode| mode == Mode::Done) {
             break;
         }
+        // Whether a lane keeps them is its own affair, whatever the others need.
         let newton = |i: usize| mode[i] == Mode::Newton;
-        let short = problem.loss == Loss::Squares && (0..LANES).all(|i| !newton(i) || relative[i] <= SHORT_STEP);
-        let kept: [bool; LANES] = std::array::from_fn(|i| short && newton(i) && second_known[i]);
-        let with_second = mode.contains(&Mode::Newton) && !short;
+        let short = |i: usize| problem.loss == Loss::Squares && relative[i] <= SHORT_STEP;
+        let kept: [bool; LANES] = std::array::from_fn(|i| newton(i) && short(i) && second_known[i]);
+        let with_second = (0..LANES).any(|i| newton(i) && !kept[i]);
         let tape = if with_second { &model.programs.curvature } else { &model.programs.slope };
         evaluate::<SET>(problem, &loss, tape, trial, workspace, there);
-        if short {
-            there.second.copy_from_slice(&here.second);
+        for (there, here) in there.second.iter_mut().zip(&here.second) {
+            *there = each!(|i| if kept[i] { here[i] } else { there[i] });
         }
         if round >= PATIENCE && mode.contains(&Mode::Damped) {
             along.copy_from_slice(trial);
