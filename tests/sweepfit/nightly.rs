@@ -542,7 +542,7 @@ fn a_full_disk_is_told_and_leaves_the_old_output_and_what_was_finished() {
         command.output().expect("bash is there").into()
     };
     for (blocks, more, expected) in
-        [(1000, &[][..], "fits.parquet: cannot be written: "), (3000, &["--resume"], "the ledger cannot be kept: ")]
+        [(1000, &[][..], "fits.parquet: cannot be written: "), (3500, &["--resume"], "the ledger cannot be kept: ")]
     {
         let ran = limited(blocks, more);
         assert!(ran.code == 2 && ran.stderr.contains(expected) && ran.stderr.contains("too large"), "{}", ran.stderr);
