@@ -68,7 +68,7 @@ def delta(binary, count, points, repeat):
             decoding.append(told["workloads"][0]["runs"][0]["stages"]["read"])
             runs.append(fresh(now, [binary, "fit", second, *flags, "--since", then]))
         (wall, busy), decode, (seconds, processor, peak) = min(reading), min(decoding), min(runs)
-        same, of, fresh = carried(then, now, chosen)
+        same, of, anew = carried(then, now, chosen)
         row = lambda name, time, cpu, more="–": [name, f"{time:.2f} s", f"{time / wall:.2f}", cpu, more]
         lines = [
             row("pyarrow reads key, x, y", wall, f"{busy:.2f} s"),
@@ -76,7 +76,7 @@ def delta(binary, count, points, repeat):
             row("`fit --since`, 1% changed (aim 1.3)", seconds, f"{processor:.2f} s", f"{peak / 2**20:.0f} MiB"),
         ]
         head = f"{count:,} curves × {points} points, {len(chosen):,} changed; {repeat} turns, the best of each:"
-        tail = f"{same:,} of {of:,} rows carried over bit-identical, {fresh:,} of {len(chosen):,} changed ones fitted anew."
+        tail = f"{same:,} of {of:,} rows carried over bit-identical, {anew:,} of {len(chosen):,} changed ones fitted anew."
         return "\n\n".join([head, markdown(["what", "wall", "× reading", "processor time", "peak memory"], lines), tail])
 
 

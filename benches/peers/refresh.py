@@ -82,7 +82,7 @@ def peers(a):
 
 
 def whole(a):
-    return yardstick(a.binary, 1_000_000, 32, 3)
+    return yardstick(a.binary, 1_000_000, 32, 5)
 
 
 def night(a):
