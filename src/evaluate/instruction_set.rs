@@ -74,10 +74,11 @@ macro_rules! kernel {
             }
         }
     };
-    (fn $name:ident ($($argument:ident: $type:ty),* $(,)?) = $generic:ident;) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident ($($argument:ident: $type:ty),* $(,)?) = $generic:ident;) => {
+        $(#[$attribute])*
         #[inline(always)]
         #[expect(unsafe_code, reason = "functions compiled for instructions that the processor may lack; it is asked first")]
-        fn $name<const SET: u8>($($argument: $type),*) {
+        $visibility fn $name<const SET: u8>($($argument: $type),*) {
             use $crate::evaluate::instruction_set as set;
             #[cfg(target_arch = "x86_64")]
             {
