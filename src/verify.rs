@@ -294,7 +294,7 @@ fn compare(fitted: &Fitted, reference: &Plan, columns: &[String], data: &CurveBa
     if own.points != claim.points as usize {
         return Outcome::Inconsistent(format!("{} points are told, the law counts {}", claim.points, own.points));
     }
-    let apart = (own.objective - claim.objective).abs() / (own.objective + own.rounding);
+    let apart = (own.objective - claim.objective).abs() / (own.objective + own.rounding / CONSISTENT);
     if apart > CONSISTENT || apart.is_nan() {
         let law = own.objective;
         return Outcome::Inconsistent(format!(
@@ -304,7 +304,7 @@ fn compare(fitted: &Fitted, reference: &Plan, columns: &[String], data: &CurveBa
     }
     let parameters = || claim.searched.iter().zip(&theirs).zip(&claim.standard_errors);
     Outcome::Compared(Finding {
-        excess: (own.objective - dense.objective) / (dense.objective.min(own.objective) + own.rounding),
+        excess: (own.objective - dense.objective) / (dense.objective.min(own.objective) + own.rounding / TOLERANCE),
         relative: parameters().map(|((a, b), _)| (a - b).abs() / a.abs().max(f64::MIN_POSITIVE)).fold(0.0, f64::max),
         errors: parameters().map(|((a, b), error)| (a - b).abs() / error).fold(0.0, f64::max),
     })
@@ -314,7 +314,7 @@ fn compare(fitted: &Fitted, reference: &Plan, columns: &[String], data: &CurveBa
 struct Told {
     objective: f64,
     points: usize,
-    /// The objective of a perfect fit.
+    /// The objective of a perfect fit; a difference of so much is none.
     rounding: f64,
 }
 
@@ -473,5 +473,24 @@ mod tests {
                 assert!(excess(&shifted).is_some_and(|excess| excess > TOLERANCE), "{space:?} {loss:?}");
             }
         }
+    }
+
+    #[test]
+    fn two_perfect_fits_are_equal() {
+        let (plan, columns) = plan(Space::Log, Loss::Squares);
+        let mut data = curves(&plan, 1, 5);
+        let [floor, amplitude, exponent] = claim(&plan, &data).parameters[..] else { panic!("three parameters") };
+        data.columns[1] = data.columns[0].iter().map(|x| floor + amplitude * x.powf(-exponent)).collect();
+        let reference = without_hints(&plan, &columns).expect("a plan");
+        let mut perfect = claim(&plan, &data);
+        perfect.parameters[0] *= 1.0 + 1e-13;
+        let told = told_by_law(&plan.law, &plan, &columns, &data, &perfect.parameters).objective;
+        assert!(told > 10.0 * perfect.objective, "{told:e} {:e}", perfect.objective);
+        perfect.objective = told;
+        let fitted = Fitted { law: &plan.law, plan: &plan };
+        let Outcome::Compared(finding) = compare(&fitted, &reference, &columns, &data, &perfect) else {
+            panic!("a consistent claim")
+        };
+        assert!(finding.excess > 0.0 && finding.excess < TOLERANCE, "{:e}", finding.excess);
     }
 }
