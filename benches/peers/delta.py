@@ -3,8 +3,8 @@
     python delta.py --binary ../../target/release/sweepfit [--curves 1000000] [--points 32] [--repeat 5]
 
 A generated sweep is fitted with `--fingerprint`. Then one curve in a hundred gets another last value, and `fit --since` goes
-on from there. Beside it, in turns, the same columns by `pyarrow.parquet.read_table` in a warm process and our own bare decode
-and grouping (`sweepfit bench`). Every row of an unchanged curve has to be the old one, bit by bit, and the others another.
+on from there. In turns with it the same columns are read by `pyarrow.parquet.read_table` in a warm process; our own bare
+decode and grouping (`sweepfit bench`) comes last. Every row of an unchanged curve has to be the old one, bit by bit, and the others another.
 """
 
 import json
@@ -61,13 +61,14 @@ def delta(binary, count, points, repeat):
         call([binary, "fit", first, *flags, "--fingerprint", "-o", then])
         read = lambda: pyarrow.parquet.read_table(second, columns=COLUMNS)
         read()
-        reading, decoding, runs = [], [], []
+        reading, runs = [], []
         for _ in range(repeat):
             reading.append(timed(read))
-            told = json.loads(call([binary, "bench", second, *flags, "--json", "--repeat", 1]))
-            decoding.append(told["workloads"][0]["runs"][0]["stages"]["read"])
             runs.append(fresh(now, [binary, "fit", second, *flags, "--since", then]))
-        (wall, busy), decode, (seconds, processor, peak) = min(reading), min(decoding), min(runs)
+        (wall, busy), (seconds, processor, peak) = min(reading), min(runs)
+        # Last: what a large process gave back the system has to find anew for the next one.
+        told = json.loads(call([binary, "bench", second, *flags, "--json", "--repeat", repeat]))
+        decode = told["workloads"][0]["runs"][0]["stages"]["read"]
         same, of, anew = carried(then, now, chosen)
         row = lambda name, time, cpu, more="–": [name, f"{time:.2f} s", f"{time / wall:.2f}", cpu, more]
         lines = [

@@ -82,11 +82,11 @@ def peers(a):
 
 
 def whole(a):
-    return yardstick(a.binary, 1_000_000, 32, 5)
+    return yardstick(a.binary, 1_000_000, 32, 9)
 
 
 def night(a):
-    return delta(a.binary, 1_000_000, 32, 5)
+    return delta(a.binary, 1_000_000, 32, 9)
 
 
 def robust(a):
