@@ -189,24 +189,25 @@ mod tests {
         assert!(seen.insert(0) && !seen.insert(0));
     }
 
-    /// Takes pieces of keys in, each with whether its first goes on from the one before; the piece and place of the first key
-    /// that came before.
-    fn came_again(pieces: &[(&[i64], bool)]) -> Option<(usize, usize)> {
+    /// A piece, and whether its first key goes on from the one before.
+    type Keys<'a> = (&'a [i64], bool);
+
+    /// Takes pieces of keys in; the piece and place of the first key that came before.
+    fn came_again(pieces: &[Keys]) -> Option<(usize, usize)> {
         let converter = RowConverter::new(vec![SortField::new(DataType::Int64)]).expect("a converter");
         let mut before = Before::default();
-        let again = pieces.iter().enumerate().find_map(|(piece, (keys, goes_on))| {
+        pieces.iter().enumerate().find_map(|(piece, (keys, goes_on))| {
             let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
             let rows = converter.convert_columns(&[column]).expect("rows");
             let hashes: Vec<u64> = rows.iter().map(|row| hash(row.data())).collect();
             let place = before.add(&rows, hashes, keys.is_sorted_by(|a, b| a < b), *goes_on);
             place.map(|place| (piece, place))
-        });
-        again
+        })
     }
 
     #[test]
     fn a_key_that_comes_again_is_noticed_whether_keys_rose_before_or_not() {
-        let cases: [(&[(&[i64], bool)], _); 9] = [
+        let cases: [(&[Keys], _); 9] = [
             (&[(&[1, 2, 3], false), (&[4, 5], false), (&[9], false)], None),
             (&[(&[1, 2], false), (&[2, 3], true), (&[3], true), (&[], false), (&[3, 7], true)], None),
             (&[(&[1, 2], false), (&[2, 3], true), (&[4, 2], false)], Some((2, 1))),
@@ -244,7 +245,7 @@ mod tests {
                 .iter()
                 .enumerate()
                 .find_map(|(piece, keys)| keys.iter().position(|key| !known.insert(*key)).map(|place| (piece, place)));
-            let pieces: Vec<(&[i64], bool)> = pieces.iter().map(|keys| (&keys[..], false)).collect();
+            let pieces: Vec<Keys> = pieces.iter().map(|keys| (&keys[..], false)).collect();
             assert_eq!(came_again(&pieces), expected, "round {round}");
         }
     }

@@ -73,6 +73,8 @@ struct State {
     /// Parts by their number, or by the name that Azure's clients give them.
     uploads: Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
     generations: AtomicUsize,
+    /// Uploads begun: two that begin at once must not share a name.
+    begun: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
     count: AtomicUsize,
     stopped: AtomicBool,
@@ -109,6 +111,7 @@ impl Server {
             objects: Mutex::default(),
             uploads: Mutex::default(),
             generations: AtomicUsize::new(1),
+            begun: AtomicUsize::new(0),
             asked: Mutex::default(),
             count: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -402,7 +405,7 @@ fn answer(state: &State, asked: &Asked, body: Vec<u8>) -> Answer {
             xml(format!("<DeleteResult>{}</DeleteResult>", deleted.collect::<String>()))
         }
         ("POST", _, Some(_)) => {
-            let id = format!("upload-{}", state.count.load(Ordering::SeqCst));
+            let id = format!("upload-{}", state.begun.fetch_add(1, Ordering::SeqCst));
             uploads().insert(id.clone(), BTreeMap::new());
             xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
