@@ -30,7 +30,7 @@ pub use request::{Device, Fit, Request, Rerun};
 pub use watch::{Broken, Watch, Watched};
 
 use columns::Columns;
-use line::{At, Event, Fitted, Line, WAITING_THREADS};
+use line::{At, Event, Fitted, Line, WAITING_THREADS, pool};
 use lock::Lock;
 use outputs::Writers;
 use work::Work;
@@ -38,7 +38,6 @@ use work::Work;
 use crate::error::{Error, Result};
 use crate::table::{self, DEVICE_BATCH, HOST_BATCH, Past, ReadOptions, Reader, Source, Spool};
 use crate::verify::{self, Sample, Verification};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -256,15 +255,7 @@ fn open_past(request: &Request, since: &Source, reader: &Reader, writers: &Write
     let laws: Vec<String> = request.fits.iter().map(|fit| fit.law().name.clone()).collect();
     let (layout, unique) = (writers.fits.layout(), reader.keys_are_unique());
     let read = || Past::open(since, reader.key_schema(), layout, &laws, unique, &request.interrupted);
-    threads(request)?.install(read)
-}
-
-/// As many threads as the fits have, for what comes before and after them.
-fn threads(request: &Request) -> Result<ThreadPool> {
-    let pool = ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
-    pool.map_err(|error| {
-        Error::Usage(format!("cannot start {} threads ({error}); try fewer with --threads", request.threads))
-    })
+    pool(request.threads.max(1))?.install(read)
 }
 
 /// Fits the sample again by brute force.
@@ -274,5 +265,6 @@ fn verified(request: &Request, sample: &Sample) -> Result<Vec<Verification>> {
     }
     let fits: Vec<verify::Fitted> =
         request.fits.iter().map(|fit| verify::Fitted { law: fit.law(), plan: &fit.plan }).collect();
-    threads(request)?.install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
+    pool(request.threads.max(1))?
+        .install(|| verify::verify(&fits, &request.selection.numbers, sample, &request.interrupted))
 }

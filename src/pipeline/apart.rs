@@ -5,7 +5,7 @@
 //! twice, once for the time of reading and once in loads that bound the memory.
 
 use super::columns::{Beyond, Columns};
-use super::{Fit, Report, Request, Tally, WAITING_THREADS, search, verified};
+use super::{Fit, Report, Request, Tally, WAITING_THREADS, pool, search, verified};
 use crate::error::{Error, Result};
 use crate::fit::Proposals;
 use crate::fit::judge::{Verdicts, judge};
@@ -65,7 +65,7 @@ pub fn measure(request: &Request) -> Result<Apart> {
         return Err(Error::Usage("stages are measured for one law at a time".into()));
     };
     let started = Instant::now();
-    let pool = pool(request, fit)?;
+    let pool = pool(request.threads.max(1) + if request.on_cpu() { 0 } else { WAITING_THREADS })?;
     let (counts, read) = read(request)?;
     let mut reader = open(request)?;
     let schema = reader.key_schema().clone();
@@ -93,12 +93,6 @@ fn time<T>(spent: &mut Duration, work: impl FnOnce() -> T) -> T {
     let result = work();
     *spent += started.elapsed();
     result
-}
-
-fn pool(request: &Request, fit: &Fit) -> Result<ThreadPool> {
-    let threads = request.threads.max(1) + if fit.device.name == "cpu" { 0 } else { WAITING_THREADS };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map_err(|error| Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads")))
 }
 
 fn open(request: &Request) -> Result<Reader> {

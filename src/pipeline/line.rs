@@ -99,11 +99,7 @@ impl Line {
     pub fn start(reader: Reader, at: At, known: u64) -> Result<Line> {
         let request = at.request.clone();
         let threads = request.threads.max(1) + if request.on_cpu() { 0 } else { WAITING_THREADS };
-        let no_thread = |error: &dyn std::fmt::Display| {
-            Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
-        };
-        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("fit {index}"));
-        let pool = pool.build().map_err(|error| no_thread(&error))?;
+        let pool = pool(threads)?;
         let (sender, messages) = unbounded();
         let abandoned = Arc::new(AtomicBool::new(false));
         let feeder = Feeder {
@@ -115,7 +111,7 @@ impl Line {
             abandoned: abandoned.clone(),
         };
         let thread = std::thread::Builder::new().name("feed".into());
-        thread.spawn(move || feeder.feed(reader)).map_err(|error| no_thread(&error))?;
+        thread.spawn(move || feeder.feed(reader)).map_err(|error| no_thread(threads, &error))?;
         let interrupted = request.interrupted.clone();
         Ok(Line { messages, early: BTreeMap::new(), next: 0, end: None, interrupted, abandoned })
     }
@@ -184,6 +180,19 @@ impl At {
         self.past.as_ref().map_or(Ok(()), |past| changes::mark(past, first, batch))?;
         Ok(None)
     }
+}
+
+/// A pool of so many threads.
+///
+/// # Errors
+/// [`Error::Usage`] where the system has none.
+pub(super) fn pool(threads: usize) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("fit {index}"));
+    pool.build().map_err(|error| no_thread(threads, &error))
+}
+
+fn no_thread(threads: usize, error: &dyn std::fmt::Display) -> Error {
+    Error::Usage(format!("cannot start {threads} threads ({error}); try fewer with --threads"))
 }
 
 /// How many batches are read, fitted or waiting to be written at a time.

@@ -30,9 +30,10 @@ pub(super) struct Before {
 impl Before {
     /// Takes the keys of a piece in, without the first where it `goes_on` with the last one of the piece before; `rising`:
     /// whether each of them is greater than the one before. The first that came before, if any did, by its place in the piece.
-    pub fn add(&mut self, keys: &Rows, hashes: Vec<u64>, rising: bool, goes_on: bool) -> Option<usize> {
+    pub fn add(&mut self, keys: &Rows, mut hashes: Vec<u64>, rising: bool, goes_on: bool) -> Option<usize> {
         let first = usize::from(goes_on);
-        let rises = || first == hashes.len() || self.risen.is_empty() || *keys.row(first).data() > self.greatest[..];
+        hashes.drain(..first);
+        let rises = || hashes.is_empty() || self.risen.is_empty() || *keys.row(first).data() > self.greatest[..];
         if !self.fell && rising && rises() {
             if let Some(last) = keys.num_rows().checked_sub(1) {
                 self.greatest.clear();
@@ -44,16 +45,10 @@ impl Before {
         if !self.fell {
             self.fell = true;
             for block in std::mem::take(&mut self.risen) {
-                // A key that went on from one piece to the next stands in both.
-                self.seen.insert_all(&block, |_, _| true);
+                self.seen.insert_all(&block);
             }
         }
-        let mut again = None;
-        self.seen.insert_all(&hashes[first..], |place, new| {
-            again = (!new).then_some(first + place);
-            new
-        });
-        again
+        self.seen.insert_all(&hashes).map(|place| first + place)
     }
 }
 
@@ -72,17 +67,15 @@ struct Table {
 }
 
 impl Seen {
-    /// Adds hashes in their order and says of each, by its place, whether it is new, until `goes_on` is false.
-    fn insert_all(&mut self, hashes: &[u64], mut goes_on: impl FnMut(usize, bool) -> bool) {
+    /// Adds hashes in their order up to the first that was there before, whose place it returns.
+    fn insert_all(&mut self, hashes: &[u64]) -> Option<usize> {
         for (step, ahead) in hashes.chunks(AHEAD).enumerate() {
             self.expect(ahead);
-            for (place, &hash) in ahead.iter().enumerate() {
-                let new = self.insert(hash);
-                if !goes_on(step * AHEAD + place, new) {
-                    return;
-                }
+            if let Some(place) = ahead.iter().position(|&hash| !self.insert(hash)) {
+                return Some(step * AHEAD + place);
             }
         }
+        None
     }
 
     /// Adds a hash; false where it was there before.
