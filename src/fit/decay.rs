@@ -267,16 +267,19 @@ impl Workspace {
             groups(aimed.u).iter().zip(groups(aimed.root)).zip(groups(aimed.target)).enumerate()
         {
             for cell in 0..cells {
-                let power = &mut powers[cell % period];
+                // In an array of its own, which stays in registers.
+                let mut power;
                 if self.squared[cell] {
+                    power = powers[cell % period];
                     for _ in 0..octaves {
-                        for power in &mut *power {
+                        for power in &mut power {
                             *power *= *power;
                         }
                     }
                 } else {
-                    *power = exponential::<SET>(decay.rate, &self.z[cell], u);
+                    power = exponential::<SET>(decay.rate, &self.z[cell], u);
                 }
+                powers[cell % period] = power;
                 let mut e = [0.0; GROUP];
                 for k in 0..GROUP {
                     e[k] = power[k] * root[k];
