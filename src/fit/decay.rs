@@ -115,7 +115,8 @@ pub struct Workspace {
 pub struct Exact<'a> {
     /// t
     pub response: &'a [f64],
-    pub weight: &'a [f64],
+    /// Roots of the weights.
+    pub root: &'a [f64],
 }
 
 /// Memory for curves that are aimed anew, as [`Aimed`].
@@ -481,8 +482,8 @@ impl Workspace {
         let amplitudes = spread(&each!(|i| decay.sign * found[i]));
         let whole = |values| groups(values).iter();
         let rows = whole(aimed.u).zip(whole(aimed.root)).zip(whole(aimed.target));
-        let rows = rows.zip(whole(exact.response).zip(whole(exact.weight))).enumerate();
-        for (group, (((u, root), target), (t, w))) in rows {
+        let rows = rows.zip(whole(exact.response).zip(whole(exact.root))).enumerate();
+        for (group, (((u, root), target), (t, own_root))) in rows {
             let e = exponential::<SET>(decay.rate, &z, u);
             let mut found = [0.0; GROUP];
             let mut unit = [0.0; GROUP];
@@ -498,15 +499,14 @@ impl Workspace {
             }
             let (mut new_root, mut new_target, mut share) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
             for k in 0..GROUP {
-                // exp t = √w / root; what is missing of it in the target is the offset.
-                let root = w[k].sqrt();
-                let curve = found[k] + (root - target[k]) * unit[k];
+                // exp t = √w / root: what is missing of it in the target is the offset.
+                let curve = found[k] + (own_root[k] - target[k]) * unit[k];
                 // A point without weight only fills the lane up: the curve there need not have a logarithm.
-                let weight = if root > 0.0 { root / curve } else { 0.0 };
+                let weight = if own_root[k] > 0.0 { own_root[k] / curve } else { 0.0 };
                 let response = found[k] + curve * (t[k] - log::<SET>(curve));
                 share[k] = unit[k] * weight;
                 new_root[k] = weight;
-                new_target[k] = if root > 0.0 { weight * response } else { 0.0 };
+                new_target[k] = if own_root[k] > 0.0 { weight * response } else { 0.0 };
             }
             groups_mut(&mut anew.root)[group] = new_root;
             groups_mut(&mut anew.target)[group] = new_target;

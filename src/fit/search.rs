@@ -27,6 +27,8 @@ pub const DEPENDENT: f64 = 1e-12;
 pub struct Workspace {
     gathered: Gathered,
     scratch: Scratch,
+    /// Roots of the weights; of the weights in the projection's space.
+    root: Vec<f64>,
     root_weight: Vec<f64>,
     target: Vec<f64>,
     /// Columns by cell (functions of one axis) or once (constant and two-axis functions, the latter rewritten per point).
@@ -102,7 +104,7 @@ fn search_decay<const SET: u8>(
         }
         workspace.columns[place] = values;
     }
-    let Workspace { gathered, root_weight, target, columns, decay: memory, .. } = workspace;
+    let Workspace { gathered, root, root_weight, target, columns, decay: memory, .. } = workspace;
     let stride = gathered.stride;
     let aimed = Aimed {
         u: &gathered.inputs[decay.input * stride..][..stride],
@@ -110,12 +112,12 @@ fn search_decay<const SET: u8>(
         target: &target[..stride],
         constants: &columns[..others - 1],
     };
-    let unit = least_unit(model.space, gathered, root_weight);
+    let unit = least_positive(if model.space == Space::Log { &root[..stride] } else { &root_weight[..stride] });
     let ends = ends_are_tried(model, &problem.grid).then_some(Ends { plausible: PLAUSIBLE, unit });
     // A robust fit begins elsewhere than at the least squares.
     let proxy = model.space == Space::Log && model.projection.space == Space::Linear;
     let exact = (proxy && problem.loss == Loss::Squares)
-        .then(|| Exact { response: &gathered.response[..stride], weight: &gathered.weight[..stride] });
+        .then(|| Exact { response: &gathered.response[..stride], root: &root[..stride] });
     memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends, exact);
     for lane in 0..curves.len() {
         for basin in 0..memory.found[lane] {
@@ -141,32 +143,44 @@ fn search_decay<const SET: u8>(
 /// Target and square-root weights in the projection's space.
 #[inline(always)]
 fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
-    let Workspace { gathered, root_weight, target, .. } = workspace;
+    let Workspace { gathered, root, root_weight, target, .. } = workspace;
     // Plain loops: an iterator's closure that is left out of line would lose the vector instructions.
     let stride = gathered.stride;
-    root_weight.resize(stride, 0.0);
-    target.resize(stride, 0.0);
+    for values in [&mut *root, root_weight, target] {
+        values.resize(stride, 0.0);
+    }
     let (t, w) = (&gathered.response[..stride], &gathered.weight[..stride]);
-    let (target, root_weight) = (&mut target[..stride], &mut root_weight[..stride]);
+    let (root, target, root_weight) = (&mut root[..stride], &mut target[..stride], &mut root_weight[..stride]);
+    // Even weights, and the zeros of points that fill a lane up, are their own roots, which are dear.
+    let mut plain = true;
+    for i in 0..stride {
+        plain &= w[i] * w[i] == w[i];
+        root[i] = w[i];
+    }
+    if !plain {
+        for root in &mut *root {
+            *root = root.sqrt();
+        }
+    }
     match (model.space, model.projection.space) {
         (Space::Log, Space::Linear) => {
             // w/y²: to first order the residual of the logarithm.
             for i in 0..stride {
                 target[i] = elementary::exp::<SET>(t[i]);
-                root_weight[i] = w[i].sqrt() / target[i];
+                root_weight[i] = root[i] / target[i];
             }
         }
         (Space::Linear, Space::Log) => {
             // Rows that have no logarithm stay out of the proxy; the exact objective sees them.
             for i in 0..stride {
                 target[i] = if t[i] > 0.0 { elementary::log::<SET>(t[i]) } else { 0.0 };
-                root_weight[i] = if t[i] > 0.0 { w[i].sqrt() * t[i] } else { 0.0 };
+                root_weight[i] = if t[i] > 0.0 { root[i] * t[i] } else { 0.0 };
             }
         }
         _ => {
             for i in 0..stride {
                 target[i] = t[i];
-                root_weight[i] = w[i].sqrt();
+                root_weight[i] = root[i];
             }
         }
     }
@@ -175,16 +189,13 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     }
 }
 
-/// For every lane the smallest size of what a relative residual of one is in a projection in the other space than the model's.
+/// For every lane its smallest positive value: of the roots of the weights, the smallest size of what a relative residual of one is in a
+/// projection in the other space than the model's.
 #[inline(always)]
-fn least_unit(space: Space, gathered: &Gathered, root_weight: &[f64]) -> Lane {
+fn least_positive(values: &[f64]) -> Lane {
     let mut least = [f64::INFINITY; LANES];
-    let weights = gathered.weight[..gathered.stride].chunks_exact(LANES);
-    for (w, root) in weights.zip(root_weight[..gathered.stride].chunks_exact(LANES)) {
-        least = each!(|i| {
-            let unit = if space == Space::Log { w[i].sqrt() } else { root[i] };
-            if unit > 0.0 && unit < least[i] { unit } else { least[i] }
-        });
+    for values in values.chunks_exact(LANES) {
+        least = each!(|i| if values[i] > 0.0 && values[i] < least[i] { values[i] } else { least[i] });
     }
     least
 }
