@@ -6,8 +6,9 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
+use super::exact::open_level;
 use super::lanes::{
-    GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, triangle,
+    GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, sums, triangle,
 };
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
@@ -180,7 +181,8 @@ impl Pass {
 
 impl Workspace {
     /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand, and
-    /// under `exact` the best basin is moved towards the minimum of that.
+    /// under `exact` the best basin is moved towards the minimum of that. True for lanes whose residuals leave open which cells
+    /// are basins of what is `exact`: they get no basin.
     #[inline(always)]
     pub fn search<const SET: u8>(
         &mut self,
@@ -190,12 +192,20 @@ impl Workspace {
         aimed: &Aimed,
         ends: Option<Ends>,
         exact: Option<Exact>,
-    ) {
+    ) -> [bool; LANES] {
         self.project_constants::<SET>(aimed);
         self.tabulate::<SET>(decay, grid, curves, aimed);
         self.compare::<SET>(aimed);
+        let doubtful = match &exact {
+            Some(exact) => {
+                let weights = sums(exact.weight);
+                std::array::from_fn(|lane| lane < curves.len() && self.is_doubtful(lane, weights[lane]))
+            }
+            None => [false; LANES],
+        };
         for lane in 0..LANES {
-            self.found[lane] = if lane < curves.len() { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
+            let searched = lane < curves.len() && !doubtful[lane];
+            self.found[lane] = if searched { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
@@ -207,6 +217,20 @@ impl Workspace {
         if let Some(exact) = exact.filter(|_| rounds > 0) {
             self.sharpen::<SET>(decay, aimed, &exact);
         }
+        doubtful
+    }
+
+    /// Whether a cell that is no basin's nor next to one's may be the lowest of what the residuals are a proxy of.
+    fn is_doubtful(&self, lane: usize, weight: f64) -> bool {
+        let residual = |cell: usize| self.residual[cell][lane];
+        let best = (0..self.z.len()).map(residual).fold(f64::INFINITY, f64::min);
+        let level = open_level(best, weight);
+        let is_bottom = |cell: &usize| self.bottoms[*cell] >> lane & 1 == 1;
+        (0..self.z.len()).any(|cell| {
+            residual(cell).is_finite()
+                && residual(cell) <= level
+                && !(cell.saturating_sub(1)..self.z.len().min(cell + 2)).any(|cell| is_bottom(&cell))
+        })
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ pub mod decay;
 pub mod dense;
 mod descend;
 mod describe;
+pub mod exact;
 pub mod fallback;
 pub mod gpu;
 pub mod inner;
