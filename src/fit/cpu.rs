@@ -20,9 +20,6 @@ impl Backend for Cpu {
     }
 
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
-        if let Some(above) = &problem.model.above {
-            return Ok(above::propose(problem, above));
-        }
         let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
         let parts: Vec<Proposals> = tasks
             .par_iter()
@@ -55,7 +52,10 @@ impl Backend for Cpu {
             all.offsets.extend(part.offsets.iter().map(|offset| known + offset));
             all.coordinates.extend(part.coordinates);
         }
-        Ok(all)
+        Ok(match &problem.model.above {
+            Some(above) => above::propose(problem, above, &all),
+            None => all,
+        })
     }
 }
 

@@ -133,6 +133,13 @@ pub struct Proposals {
     pub coordinates: Vec<f64>,
 }
 
+impl Proposals {
+    /// None for any of so many curves.
+    pub fn none(curves: usize) -> Proposals {
+        Proposals { offsets: vec![0; curves + 1], coordinates: Vec::new() }
+    }
+}
+
 /// Where a device found the replicates of curves to end; replicate r of curve i at `i * replicates + r`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Replicated {

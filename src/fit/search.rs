@@ -18,6 +18,8 @@ use crate::evaluate::tape::{LANES, Lane, POINTS, REPEATED, Scratch, repeat};
 
 /// Most basins kept per curve.
 pub const MOST_BASINS: usize = 8;
+/// Most points of a list kept per curve: they have no neighbours, and several of the best lie in one valley.
+const MOST_LISTED: usize = 24;
 /// An end of the axis is worth a descent if its residual is at most this many times the best: clean data pay nothing.
 pub const PLAUSIBLE: f64 = 4.0;
 /// A basis function that is this nearly a combination of the others (squared sine of the angle) is left out.
@@ -542,7 +544,7 @@ fn bottoms(grid: &Grid, residual: &impl Fn(usize) -> f64) -> Vec<usize> {
 pub fn basins(problem: &Problem, residual: &impl Fn(usize) -> f64) -> Vec<usize> {
     let grid = &problem.grid;
     let mut found = bottoms(grid, residual);
-    found.truncate(MOST_BASINS);
+    found.truncate(if grid.listed.is_some() { MOST_LISTED } else { MOST_BASINS });
     if ends_are_tried(problem.model, grid)
         && let Some(&best) = found.first()
     {
