@@ -94,6 +94,8 @@ fn a_search_in_the_wrong_basin_is_caught() {
                 ran.stderr
             );
         }
+        let strict = "error: --strict: y ~ a + b*sin(w*x): 3 of 3 fits verified by dense search disagree (first run=r";
+        assert!(ran.stderr.contains(strict) && ran.stderr.contains("--grid P=LO:HI:CELLS"), "{}", ran.stderr);
         // Without --strict a disagreement is told and is no failure.
         let out = folder.file("lenient.parquet");
         let lenient = run(&[&["fit", &sines, "-o", &out], &law[..], hint].concat());
