@@ -79,7 +79,7 @@ fn begin(
     let curve = curves[index];
     var start: Coordinates;
     place(curve.frame, basins[index * BASIN_WORDS + 1u + rank], &start);
-    let solved = solve(curve, start);
+    let solved = solve_exactly(curve, start, solve(curve, start));
     set_linear(solved.coefficients, &start);
     var status = INFEASIBLE;
     if solved.trusted {

@@ -91,3 +91,44 @@ fn measure_solution(curve: Curve, z: Coordinates, solved: ptr<function, Solved>)
     (*solved).trusted = trusted;
     (*solved).spread = spread;
 }
+
+// Where the fit is of the logarithm of what is projected as it stands: the linear coordinates that fit that best, by a few
+// damped Gauss-Newton steps from those of the projection, and the objective there. A grid point's own objective is off by a
+// share of the order of the residuals, which on noisy curves hides valleys; the host's face of this is src/fit/exact.rs.
+fn solve_exactly(curve: Curve, z: Coordinates, projected: Solved) -> Solved {
+    var best = projected;
+    if !BEHIND_PROXY || !projected.trusted {
+        return best;
+    }
+    best.objective = REFUSED;
+    var trial = projected.coefficients;
+    for (var step = 0u; step < EXACT_STEPS; step++) {
+        var triangle: Triangle;
+        var sum = 0.0;
+        var trusted = true;
+        for (var row = curve.first_row; row < curve.first_row + curve.rows; row++) {
+            var basis: Linear;
+            let offset = project(read_inputs(row), z, &basis, &trusted);
+            let value = offset + combine(trial, basis);
+            let y = projected_response(row);
+            // Below a share of y the logarithm is continued as a straight line.
+            let clipped = max(value, CLIPPED * y);
+            let left = operator_log(y / clipped) - (value - clipped) / clipped;
+            let w = root_weight(row);
+            sum += 0.5 * w * w * left * left;
+            absorb(&triangle, basis, w / clipped, value + clipped * left - offset);
+        }
+        if trusted & is_tame(sum) & (sum < best.objective) {
+            best.objective = sum;
+            best.coefficients = trial;
+            trial = substitute_back(&triangle);
+            if !are_tame(trial) || sum - 0.5 * triangle.rest <= EXACT_NEGLIGIBLE * sum {
+                break;
+            }
+        } else {
+            trial = halfway(trial, best.coefficients);
+        }
+    }
+    best.trusted = best.objective < REFUSED;
+    return best;
+}

@@ -1,5 +1,5 @@
 // One invocation is one grid point of one curve, points fastest, so that neighbours read the same rows. It writes the
-// projected objective there.
+// projected objective there, or the fit's own where that is another and the grid's neighbours tell its basins.
 @compute @workgroup_size(WORKGROUP)
 fn search(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -13,7 +13,10 @@ fn search(
     let curve = curves[item / POINTS];
     var z: Coordinates;
     place(curve.frame, item % POINTS, &z);
-    let solved = solve(curve, z);
+    var solved = solve(curve, z);
+    if LOOKED_AT {
+        solved = solve_exactly(curve, z, solved);
+    }
     let usable = solved.trusted & (curve.rows > 0u);
     // A perfect fit must not look like a point that was not written.
     scratch[item] = select(REFUSED, max(solved.objective, 1e-37), usable);

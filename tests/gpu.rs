@@ -65,6 +65,7 @@ fn main() {
         ("a_generator_of_other_numbers_is_found_out", replicates::a_generator_of_other_numbers_is_found_out),
         ("intervals_are_those_of_the_cpu", replicates::intervals_are_those_of_the_cpu),
         ("a_ragged_sweep_is_fitted_as_on_the_cpu", commands::a_ragged_sweep_is_fitted_as_on_the_cpu),
+        ("noisy_curves_end_as_low_as_on_the_cpu", commands::noisy_curves_end_as_low_as_on_the_cpu),
         (
             "a_bench_measures_both_devices_and_verifies_their_answers",
             commands::a_bench_measures_both_devices_and_verifies_their_answers,
@@ -84,9 +85,10 @@ fn main() {
             commands::an_adapter_of_another_name_is_refused_with_the_list,
         ),
     ];
-    let published: [(&str, Test); 2] = [
+    let published: [(&str, Test); 3] = [
         ("porian_is_fitted_as_on_the_cpu", commands::porian_is_fitted_as_on_the_cpu),
         ("chinchilla_is_fitted_as_on_the_cpu", commands::chinchilla_is_fitted_as_on_the_cpu),
+        ("learning_curves_end_as_low_as_on_the_cpu", commands::learning_curves_end_as_low_as_on_the_cpu),
     ];
     tests.extend(published);
     let absent = |name: &str| published.iter().any(|(needs, _)| *needs == name) && !cfg!(shared_data);

@@ -304,6 +304,10 @@ impl Fit {
             log::tell("summary", text.trim_end(), json!({ "summary": report.to_json() }), &text);
         }
         let failed = self.strict && (report.failures() > 0 || report.disagreements() > 0);
+        if failed {
+            // An error, which -q does not silence: nothing else would say why the exit status is 1.
+            report::broken_by_strict(&report, self.drop_bad_rows).iter().for_each(|line| log::fail("strict", line));
+        }
         let broken = self.fail_on_broken && report.watched.as_ref().is_some_and(|watched| !watched.broken.is_empty());
         let code = if broken { BROKEN } else { u8::from(failed) };
         let bytes_written = [Some(&self.output), self.draws.as_ref()].into_iter().flatten();

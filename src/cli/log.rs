@@ -69,6 +69,15 @@ pub fn error(error: &Error) {
     }
 }
 
+/// Says why a run that was done does not count as a success.
+pub fn fail(event: &str, message: &str) {
+    if is_json() {
+        object("error", event, message, Map::new());
+    } else {
+        print(&format!("error: {message}\n"));
+    }
+}
+
 /// Says what the command line got wrong, in the words of its parser.
 pub fn usage(error: &clap::Error) {
     let text = error.render().to_string();

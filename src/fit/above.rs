@@ -132,8 +132,9 @@ impl Above {
     }
 }
 
-/// Proposals for every open curve of a problem whose model has an [`Above`].
-pub fn propose(problem: &Problem, above: &Above) -> Proposals {
+/// Proposals for every open curve of a problem whose model has an [`Above`]; `others`, found by the ordinary projection, are of
+/// the crowd.
+pub fn propose(problem: &Problem, above: &Above, others: &Proposals) -> Proposals {
     let found: Vec<Vec<f64>> = (0..problem.len())
         .into_par_iter()
         .map_init(Default::default, |(gathered, scratch, memory): &mut (Gathered, Scratch, settle::Memory), curve| {
@@ -144,9 +145,13 @@ pub fn propose(problem: &Problem, above: &Above) -> Proposals {
         })
         .collect();
     let mut crowd = Proposals { offsets: vec![0], coordinates: Vec::new() };
-    for coordinates in found {
+    let p = problem.model.len();
+    for (curve, coordinates) in found.into_iter().enumerate() {
         crowd.coordinates.extend(coordinates);
-        crowd.offsets.push(crowd.coordinates.len() / problem.model.len());
+        crowd
+            .coordinates
+            .extend_from_slice(&others.coordinates[others.offsets[curve] * p..others.offsets[curve + 1] * p]);
+        crowd.offsets.push(crowd.coordinates.len() / p);
     }
     polish(problem, &crowd, &ROUNDS)
 }

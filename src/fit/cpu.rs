@@ -20,9 +20,6 @@ impl Backend for Cpu {
     }
 
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
-        if let Some(above) = &problem.model.above {
-            return Ok(above::propose(problem, above));
-        }
         if problem.is_one_step() {
             return Ok(from_zero(problem));
         }
@@ -58,7 +55,10 @@ impl Backend for Cpu {
             all.offsets.extend(part.offsets.iter().map(|offset| known + offset));
             all.coordinates.extend(part.coordinates);
         }
-        Ok(all)
+        Ok(match &problem.model.above {
+            Some(above) => above::propose(problem, above, &all),
+            None => all,
+        })
     }
 }
 

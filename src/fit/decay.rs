@@ -6,6 +6,7 @@
 //! (Kaufman 1975), so that the judge starts next to the minimum. Columns that nothing searched enters are projected out
 //! once, which leaves one division per grid point.
 
+use super::exact::open_level;
 use super::lanes::{
     GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, triangle,
 };
@@ -181,7 +182,8 @@ impl Pass {
 
 impl Workspace {
     /// Searches all cells and polishes every basin; under `ends` the first and last cell are proposed too, as they stand, and
-    /// under `exact` the best basin is moved towards the minimum of that.
+    /// under `exact` the best basin is moved towards the minimum of that. True for lanes whose residuals leave open which cells
+    /// are basins of what is `exact`: they get no basin.
     #[inline(always)]
     pub fn search<const SET: u8>(
         &mut self,
@@ -191,12 +193,20 @@ impl Workspace {
         aimed: &Aimed,
         ends: Option<Ends>,
         exact: Option<Exact>,
-    ) {
+    ) -> [bool; LANES] {
         self.project_constants::<SET>(aimed);
         self.tabulate::<SET>(decay, grid, curves, aimed);
         self.compare::<SET>(aimed);
+        let doubtful = match &exact {
+            Some(exact) => {
+                let bits = self.doubtful(&dot::<SET>(exact.root, exact.root));
+                std::array::from_fn(|lane| lane < curves.len() && bits >> lane & 1 == 1)
+            }
+            None => [false; LANES],
+        };
         for lane in 0..LANES {
-            self.found[lane] = if lane < curves.len() { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
+            let searched = lane < curves.len() && !doubtful[lane];
+            self.found[lane] = if searched { self.list(lane, ends.map(|ends| ends.plausible)) } else { 0 };
         }
         let rounds = self.found.iter().copied().fold(0, usize::max);
         self.solution.clear();
@@ -208,6 +218,27 @@ impl Workspace {
         if let Some(exact) = exact.filter(|_| rounds > 0) {
             self.sharpen::<SET>(decay, aimed, &exact);
         }
+        doubtful
+    }
+
+    /// Bit i: a cell that is no basin's nor next to one's may be the lowest of what lane i's residuals are a proxy of.
+    #[inline(always)]
+    fn doubtful(&self, weight: &Lane) -> u8 {
+        let mut best = [f64::INFINITY; LANES];
+        for own in &self.residual {
+            best = each!(|i| if own[i] < best[i] { own[i] } else { best[i] });
+        }
+        let level = each!(|i| open_level(best[i], weight[i]));
+        let bottoms = |cell: usize| self.bottoms.get(cell).copied().unwrap_or(0);
+        let mut bits = 0u8;
+        for (cell, own) in self.residual.iter().enumerate() {
+            let mut open = 0u8;
+            for i in 0..LANES {
+                open |= u8::from(own[i] <= level[i] && own[i].is_finite()) << i;
+            }
+            bits |= open & !(bottoms(cell.wrapping_sub(1)) | bottoms(cell) | bottoms(cell + 1));
+        }
+        bits
     }
 
     #[inline(always)]

@@ -248,7 +248,7 @@ fn retry(problem: &Problem, workspace: &mut Workspace, ends: &mut Vec<End>) {
         let tilted = retrial::tilted(problem, &curves, power);
         let mut found = Vec::new();
         let all: Vec<usize> = (0..tilted.len()).collect();
-        hear(&tilted, &above::propose(&tilted, above), &all, workspace, &mut found);
+        hear(&tilted, &above::propose(&tilted, above, &Proposals::none(tilted.len())), &all, workspace, &mut found);
         let best = found.chunk_by(|a, b| a.curve == b.curve).filter_map(choose);
         hear_each(problem, best.map(|end| (curves[end.curve].0, end.z.to_vec())).collect(), workspace, ends);
     }

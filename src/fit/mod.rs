@@ -10,6 +10,7 @@ pub mod decay;
 pub mod dense;
 mod descend;
 mod describe;
+pub mod exact;
 pub mod fallback;
 pub mod gpu;
 pub mod inner;
@@ -130,6 +131,13 @@ pub struct Proposals {
     pub offsets: Vec<usize>,
     /// [`model::Model`] coordinates of every proposal, `model.len()` each, in the fitting space's chart.
     pub coordinates: Vec<f64>,
+}
+
+impl Proposals {
+    /// None for any of so many curves.
+    pub fn none(curves: usize) -> Proposals {
+        Proposals { offsets: vec![0; curves + 1], coordinates: Vec::new() }
+    }
 }
 
 /// Where a device found the replicates of curves to end; replicate r of curve i at `i * replicates + r`.

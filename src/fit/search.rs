@@ -7,16 +7,19 @@
 //! function of the same axis: on Chinchilla's 256 points only the product of its two power terms is left per point.
 
 use super::decay::{self, Aimed, Decay, Ends, Exact};
-use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
+use super::exact;
+use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, sums, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
-use super::{Loss, Proposals, Space};
+use super::{Proposals, Space};
 use crate::evaluate::elementary;
 use crate::evaluate::instruction_set::kernel;
 use crate::evaluate::tape::{LANES, Lane, POINTS, REPEATED, Scratch, repeat};
 
 /// Most basins kept per curve.
 pub const MOST_BASINS: usize = 8;
+/// Most points of a list kept per curve: they have no neighbours, and several of the best lie in one valley.
+const MOST_LISTED: usize = 24;
 /// An end of the axis is worth a descent if its residual is at most this many times the best: clean data pay nothing.
 pub const PLAUSIBLE: f64 = 4.0;
 /// A basis function that is this nearly a combination of the others (squared sine of the angle) is left out.
@@ -43,6 +46,7 @@ pub struct Workspace {
     solution: Vec<Lane>,
     coordinates: Vec<Lane>,
     decay: decay::Workspace,
+    exact: exact::Memory,
 }
 
 kernel!(
@@ -59,32 +63,44 @@ fn search_generic<const SET: u8>(
 ) {
     workspace.gathered.gather(problem, curves);
     aim::<SET>(problem.model, workspace);
-    match &problem.model.programs.decay {
-        Some(decay) if problem.grid.listed.is_none() => {
-            search_decay::<SET>(problem, decay, curves, workspace, proposals);
+    let decay = problem.model.programs.decay.as_ref().filter(|_| problem.grid.listed.is_none());
+    let doubtful = match decay {
+        Some(decay) => search_decay::<SET>(problem, decay, curves, workspace),
+        None => [true; LANES],
+    };
+    if doubtful.contains(&true) {
+        if decay.is_some() {
+            aim::<SET>(problem.model, workspace);
         }
-        _ => {
-            tabulate::<SET>(problem, curves, workspace);
-            project::<SET>(problem, curves, workspace);
-            for (lane, &curve) in curves.iter().enumerate() {
+        tabulate::<SET>(problem, curves, workspace);
+        project::<SET>(problem, curves, workspace);
+        if exact::is_looked_at(problem.model, problem.loss, &problem.grid) {
+            look_exactly::<SET>(problem, curves, workspace);
+        }
+    }
+    for (lane, &curve) in curves.iter().enumerate() {
+        match decay {
+            Some(decay) if !doubtful[lane] => {
+                propose_decay(problem, decay, workspace, lane, &mut proposals.coordinates);
+            }
+            _ => {
                 for point in basins(problem, &|point| workspace.residual[point][lane]) {
                     propose_point(problem, curve, workspace, lane, point, &mut proposals.coordinates);
                 }
-                proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
             }
         }
+        proposals.offsets.push(proposals.coordinates.len() / problem.model.len());
     }
 }
 
-/// The faster way for laws with one exponential of the one searched parameter.
+/// The faster way for laws with one exponential of the one searched parameter; true for curves that it leaves to the other.
 #[inline(always)]
 fn search_decay<const SET: u8>(
     problem: &Problem,
     decay: &Decay,
     curves: &[usize],
     workspace: &mut Workspace,
-    proposals: &mut Proposals,
-) {
+) -> [bool; LANES] {
     let model = problem.model;
     let programs = &model.programs;
     // The constant columns, then the offset, which the target is freed of.
@@ -115,28 +131,30 @@ fn search_decay<const SET: u8>(
     let unit = least_positive(if model.space == Space::Log { &root[..stride] } else { &root_weight[..stride] });
     let ends = ends_are_tried(model, &problem.grid).then_some(Ends { plausible: PLAUSIBLE, unit });
     // A robust fit begins elsewhere than at the least squares.
-    let proxy = model.space == Space::Log && model.projection.space == Space::Linear;
-    let exact = (proxy && problem.loss == Loss::Squares)
+    let exact = exact::is_behind_a_proxy(model, problem.loss)
         .then(|| Exact { response: &gathered.response[..stride], root: &root[..stride] });
-    memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends, exact);
-    for lane in 0..curves.len() {
-        for basin in 0..memory.found[lane] {
-            let solution = &memory.solution[basin * (1 + others)..][..1 + others];
-            propose(problem, &mut proposals.coordinates, |own| {
-                own[model.projection.nonlinear[0]] = solution[0][lane];
-                let mut constants = &solution[2..];
-                for (l, &j) in model.projection.linear.iter().enumerate() {
-                    own[j] = if l == decay.column {
-                        solution[1][lane]
-                    } else {
-                        let (first, rest) = constants.split_first().expect("one per constant column");
-                        constants = rest;
-                        first[lane]
-                    };
-                }
-            });
-        }
-        proposals.offsets.push(proposals.coordinates.len() / model.len());
+    memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends, exact)
+}
+
+/// Appends what [`search_decay`] found of a lane.
+fn propose_decay(problem: &Problem, decay: &Decay, workspace: &Workspace, lane: usize, coordinates: &mut Vec<f64>) {
+    let projection = &problem.model.projection;
+    let (memory, length) = (&workspace.decay, 1 + projection.linear.len());
+    for basin in 0..memory.found[lane] {
+        let solution = &memory.solution[basin * length..][..length];
+        propose(problem, coordinates, |own| {
+            own[projection.nonlinear[0]] = solution[0][lane];
+            let mut constants = &solution[2..];
+            for (l, &j) in projection.linear.iter().enumerate() {
+                own[j] = if l == decay.column {
+                    solution[1][lane]
+                } else {
+                    let (first, rest) = constants.split_first().expect("one per constant column");
+                    constants = rest;
+                    first[lane]
+                };
+            }
+        });
     }
 }
 
@@ -352,6 +370,21 @@ fn fill_column<const SET: u8>(
     }
 }
 
+/// Evaluates the columns that depend on several axes, these being at the cells `position`.
+#[inline(always)]
+fn fill_point<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut Workspace, position: &[usize]) {
+    let programs = &problem.model.programs;
+    let stride = workspace.gathered.stride;
+    for column in (0..programs.columns.len()).filter(|&column| programs.axes[column].len() > 1) {
+        let mut values = std::mem::take(&mut workspace.columns[column]);
+        fill_column::<SET>(problem, curves, workspace, column, position, &mut values[..stride]);
+        if programs.constant.is_some() {
+            workspace.shares[column][0] = take_off::<SET>(&mut values[..stride], &workspace.root_weight[..stride]);
+        }
+        workspace.columns[column] = values;
+    }
+}
+
 /// Solves for the linear coordinates at every grid point.
 #[inline(always)]
 fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
@@ -371,17 +404,7 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
         for (axis, cell) in position.iter_mut().enumerate() {
             *cell = problem.grid.cell(point, axis);
         }
-        for column in 0..count {
-            if programs.axes[column].len() > 1 {
-                let mut values = std::mem::take(&mut workspace.columns[column]);
-                fill_column::<SET>(problem, curves, workspace, column, &position, &mut values[..stride]);
-                if programs.constant.is_some() {
-                    workspace.shares[column][0] =
-                        take_off::<SET>(&mut values[..stride], &workspace.root_weight[..stride]);
-                }
-                workspace.columns[column] = values;
-            }
-        }
+        fill_point::<SET>(problem, curves, workspace, &position);
         for i in 0..=count {
             for j in 0..=i {
                 gram[at(i, j)] = match shared_axis(&programs.axes, i, j) {
@@ -422,15 +445,7 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
             *part = each!(|k| part[k] * scale[k]);
         }
         if let Some((constant, value)) = programs.constant {
-            let share = |column: usize| {
-                let cell = if let [axis] = programs.axes[column][..] { position[axis] } else { 0 };
-                workspace.shares[column][cell]
-            };
-            let mut taken = share(offset);
-            for l in (0..linear).filter(|&l| l != constant) {
-                let (share, part) = (share(l), right[l]);
-                taken = each!(|k| elementary::fused::<SET>(part[k], share[k], taken[k]));
-            }
+            let taken = taken_off::<SET>(&programs.axes, &workspace.shares, constant, &position, &right);
             let (own, whole) = (right[constant], workspace.target_share);
             right[constant] = each!(|k| own[k] + (whole[k] - taken[k]) / value);
         }
@@ -440,23 +455,107 @@ fn project<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut W
     }
 }
 
+/// How much of a constant was taken off the columns, the offset last, times their coordinates.
+#[inline(always)]
+fn taken_off<const SET: u8>(
+    axes: &[Vec<usize>],
+    shares: &[Vec<Lane>],
+    constant: usize,
+    position: &[usize],
+    solution: &[Lane],
+) -> Lane {
+    let share = |column: usize| shares[column][if let [axis] = axes[column][..] { position[axis] } else { 0 }];
+    let mut taken = share(solution.len());
+    for l in (0..solution.len()).filter(|&l| l != constant) {
+        let (share, part) = (share(l), solution[l]);
+        taken = each!(|k| elementary::fused::<SET>(part[k], share[k], taken[k]));
+    }
+    taken
+}
+
+/// Where a curve's residuals leave open which grid points are basins of what they are a proxy of, looks at that: replaces
+/// residual and solution of every point that may be the lowest.
+#[inline(always)]
+fn look_exactly<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &mut Workspace) {
+    let programs = &problem.model.programs;
+    let (points, linear) = (problem.grid.points(), programs.columns.len() - 1);
+    let stride = workspace.gathered.stride;
+    let weights = sums(&workspace.gathered.weight[..stride]);
+    // Bit i: of lane i.
+    let mut open = vec![0u8; points];
+    for lane in 0..curves.len() {
+        let residual = |point: usize| workspace.residual[point][lane];
+        let bottoms = bottoms(&problem.grid, &residual);
+        let Some(&best) = bottoms.first() else { continue };
+        let level = exact::open_level(residual(best), weights[lane]);
+        let is_open = |point: usize| residual(point).is_finite() && residual(point) <= level;
+        let beside = |point: usize| bottoms.iter().any(|&bottom| are_neighbours(&problem.grid, point, bottom));
+        if (0..points).any(|point| is_open(point) && !beside(point)) {
+            (0..points).filter(|&point| is_open(point)).for_each(|point| open[point] |= 1 << lane);
+        }
+    }
+    let mut memory = std::mem::take(&mut workspace.exact);
+    let mut position = vec![0; problem.grid.axes()];
+    for point in (0..points).filter(|&point| open[point] != 0) {
+        for (axis, cell) in position.iter_mut().enumerate() {
+            *cell = problem.grid.cell(point, axis);
+        }
+        fill_point::<SET>(problem, curves, workspace, &position);
+        let cell = |index: usize| if let [axis] = programs.axes[index][..] { position[axis] } else { 0 };
+        let column = |index: usize| vector(workspace, &programs.axes, index, cell(index), stride);
+        let columns: Vec<&[f64]> = (0..linear).map(column).collect();
+        let seen =
+            exact::Seen { columns: &columns, offset: column(linear), weight: &workspace.gathered.weight[..stride] };
+        let mut solution = workspace.solution[point * linear..(point + 1) * linear].to_vec();
+        // The columns are less what is constant in them; so is the coordinate of the constant, for as long.
+        let taken = |solution: &[Lane]| {
+            programs.constant.map(|(constant, value)| {
+                (constant, value, taken_off::<SET>(&programs.axes, &workspace.shares, constant, &position, solution))
+            })
+        };
+        if let Some((constant, value, taken)) = taken(&solution) {
+            solution[constant] = each!(|i| solution[constant][i] + taken[i] / value);
+        }
+        let residual = exact::minimise::<SET>(&seen, &mut solution, &mut memory);
+        if let Some((constant, value, taken)) = taken(&solution) {
+            solution[constant] = each!(|i| solution[constant][i] - taken[i] / value);
+        }
+        for lane in (0..curves.len()).filter(|lane| open[point] >> lane & 1 == 1) {
+            workspace.residual[point][lane] = residual[lane];
+            for (l, own) in solution.iter().enumerate() {
+                workspace.solution[point * linear + l][lane] = own[lane];
+            }
+        }
+    }
+    workspace.exact = memory;
+}
+
+/// Whether two points of a product grid are at most a cell apart on every axis.
+fn are_neighbours(grid: &Grid, one: usize, other: usize) -> bool {
+    (0..grid.axes()).all(|axis| grid.cell(one, axis).abs_diff(grid.cell(other, axis)) <= 1)
+}
+
 /// Whether the ends of the one axis are proposed beside the basins: the residuals of a proxy may slope down to one end
 /// where the exact objective has a valley at the other too.
 pub fn ends_are_tried(model: &Model, grid: &Grid) -> bool {
     model.projection.space != model.space && grid.axes() == 1 && grid.listed.is_none()
 }
 
-/// The grid points that are lower than all their neighbours, best first.
+/// The grid points that are lower than all their neighbours, best first; of a list every point with a residual.
+fn bottoms(grid: &Grid, residual: &impl Fn(usize) -> f64) -> Vec<usize> {
+    let is_bottom = |&point: &usize| {
+        residual(point).is_finite() && (grid.listed.is_some() || is_lowest(&grid.cells, point, residual))
+    };
+    let mut found: Vec<usize> = (0..grid.points()).filter(is_bottom).collect();
+    found.sort_by(|&a, &b| residual(a).total_cmp(&residual(b)).then(a.cmp(&b)));
+    found
+}
+
+/// The best grid points that are lower than all their neighbours, and the ends of the one axis where they are plausible.
 pub fn basins(problem: &Problem, residual: &impl Fn(usize) -> f64) -> Vec<usize> {
     let grid = &problem.grid;
-    let mut found: Vec<usize> = match grid.listed {
-        Some(_) => (0..grid.points()).filter(|&point| residual(point).is_finite()).collect(),
-        None => (0..grid.points())
-            .filter(|&point| residual(point).is_finite() && is_lowest(&grid.cells, point, residual))
-            .collect(),
-    };
-    found.sort_by(|&a, &b| residual(a).total_cmp(&residual(b)).then(a.cmp(&b)));
-    found.truncate(MOST_BASINS);
+    let mut found = bottoms(grid, residual);
+    found.truncate(if grid.listed.is_some() { MOST_LISTED } else { MOST_BASINS });
     if ends_are_tried(problem.model, grid)
         && let Some(&best) = found.first()
     {

@@ -178,7 +178,7 @@ fn holdout(request: &Request, batch: &Batch) -> Option<[CurveBatch; 2]> {
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
-/// carry) the CPU searches; to a device's proposals for a law that is searched above its floor it adds its own.
+/// carry) the CPU searches; a device's proposals for a law that is searched above its floor join the crowd there.
 ///
 /// # Errors
 /// What the device refuses.
@@ -191,7 +191,7 @@ pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals>
     }
     let parameters = problem.model.len();
     if let Some(above) = &problem.model.above {
-        proposals = joined(&proposals, &above::propose(problem, above), parameters);
+        proposals = above::propose(problem, above, &proposals);
     }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();

@@ -1,6 +1,6 @@
 //! The shipped binary on both backends: the answers are the same.
 
-use crate::support::{Column, Folder, Ran, SWEEP, SWEEP_FIT, Table, command, relative, run, shared};
+use crate::support::{Column, Folder, Ran, SWEEP, SWEEP_FIT, Table, command, generated, relative, run, shared};
 use libtest_mimic::Failed;
 use std::path::Path;
 use sweepfit::fit::gpu::Gpu;
@@ -100,6 +100,44 @@ pub fn a_ragged_sweep_is_fitted_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
     let law = ["--law", "saturating_power", "--x", "x", "--y", "y", "--by", "curve"];
     for flags in [&[][..], &["--space", "linear"]] {
         compare(gpu, &[&[sweep.as_str()], &law[..], flags].concat(), &["E", "A", "alpha"])?;
+    }
+    Ok(())
+}
+
+/// By how much, as a share of it, an objective may lie above the other backend's before it is another valley's.
+const VALLEY: f64 = 1e-7;
+
+/// Fits on both backends; every curve has to end equally low.
+fn end_equally_low(gpu: &Gpu, arguments: &[&str]) -> Result<(), Failed> {
+    let folder = Folder::new();
+    let backend = |name: &'static str| ["--backend", name, "--adapter", gpu.adapter().name.as_str()];
+    let cpu = fit(&folder.file("cpu.parquet"), arguments, &backend("cpu")[..2])?;
+    let ours = fit(&folder.file("gpu.parquet"), arguments, &backend("gpu"))?;
+    let mut apart = Vec::new();
+    for (row, (&a, &b)) in ours.numbers("objective").iter().zip(cpu.numbers("objective")).enumerate() {
+        if (a - b).abs() > VALLEY * a.min(b) || a.is_nan() != b.is_nan() {
+            apart.push(format!("curve {row}: {a:e}, on the CPU {b:e}"));
+        }
+    }
+    if apart.is_empty() { Ok(()) } else { Err(format!("{arguments:?}: {apart:#?}").into()) }
+}
+
+pub fn noisy_curves_end_as_low_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let folder = Folder::new();
+    for (law, noise) in [("saturating_power", "1"), ("saturating_exponential", "0.3")] {
+        let recipe = format!("--law {law} --curves 400 --points 12:60 --noise {noise} --seed 3");
+        let sweep = generated(&folder, "noisy.parquet", &recipe);
+        end_equally_low(gpu, &[&sweep, "--law", law, "--x", "x", "--y", "y", "--by", "curve"])?;
+    }
+    Ok(())
+}
+
+pub fn learning_curves_end_as_low_as_on_the_cpu(gpu: &Gpu) -> Result<(), Failed> {
+    let data = shared("lcdb.parquet");
+    let columns = ["--x", "train_size", "--y", "error_rate", "--by", "dataset_id,learner,split"];
+    for space in ["log", "linear"] {
+        let law = ["--law", "saturating_power", "--space", space];
+        end_equally_low(gpu, &[&[data.as_str()], &law[..], &columns].concat())?;
     }
     Ok(())
 }

@@ -312,11 +312,37 @@ fn strict_exits_with_one_where_a_curve_failed_and_still_writes() {
     assert!(ran.stderr.contains("1 too_few_points (first run=c)"), "{}", ran.stderr);
     let ran = run(&[&["fit", &input], &EXACT_FIT[..], &["--strict", "-q", "-o", &out]].concat());
     assert_eq!(ran.code, 1);
+    let said = "error: --strict: saturating_power: 1 of 3 curves neither converged nor at_bound: \
+                1 too_few_points (first run=c): --fix parameters, or keep such curves out with --where\n";
+    assert_eq!(ran.stderr, said, "-q leaves the reason alone");
     let fits = Table::read(Path::new(&out));
     assert_eq!(fits.texts("status"), ["converged", "converged", "too_few_points"]);
     assert!(fits.numbers("E")[2].is_nan() && fits.numbers("objective")[2].is_nan());
     let ran = run(&[&["fit", SWEEP], &SWEEP_FIT[..], &["--strict", "-q", "-o", &out]].concat());
-    assert_eq!(ran.code, 0, "every curve converged");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "every curve converged");
+}
+
+#[test]
+fn strict_says_of_every_law_and_status_what_failed_and_what_helps() {
+    let folder = Folder::new();
+    let input =
+        folder.text("exact.csv", &(exact() + "c,1,2,1,1\nc,2,-1,1,1\nc,3,1,1,1\nd,1,2,1,1\nd,2,2,1,1\nd,3,2,1,1\n"));
+    let (out, laws) = (folder.file("fits.parquet"), ["--law", "power", "--strict"]);
+    let ran = run(&[&["fit", &input], &EXACT_FIT[..], &laws, &["-o", &out]].concat());
+    assert_eq!(ran.code, 1);
+    let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    for (law, line) in ["saturating_power", "power"].iter().zip(&lines) {
+        let said = format!("error: --strict: {law}: 2 of 4 curves neither converged nor at_bound: ");
+        assert!(line.starts_with(&said), "{line}");
+        for part in ["1 bad_domain (first run=c): keep such rows out, for example with --where", "--drop-bad-rows"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(line.contains("1 degenerate (first run=d): --fix what the data do not determine"), "{line}");
+    }
+    assert_eq!(lines.len(), 2, "{}", ran.stderr);
+    let json = run(&[&["fit", &input], &EXACT_FIT[..], &["--strict", "--log-format", "json", "-o", &out]].concat());
+    let last: serde_json::Value = serde_json::from_str(json.stderr.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&last["level"], &last["event"]), (&"error".into(), &"strict".into()), "{last}");
 }
 
 #[test]

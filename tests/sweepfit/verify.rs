@@ -1,6 +1,6 @@
 //! `--verify K`: what brute force says about the fits of a run.
 
-use crate::support::{Folder, Ran, SWEEP, SWEEP_FIT, Table, run};
+use crate::support::{Folder, Ran, SWEEP, SWEEP_FIT, Table, generated, run};
 use serde_json::Value;
 use std::path::Path;
 
@@ -94,10 +94,25 @@ fn a_search_in_the_wrong_basin_is_caught() {
                 ran.stderr
             );
         }
+        let strict = "error: --strict: y ~ a + b*sin(w*x): 3 of 3 fits verified by dense search disagree (first run=r";
+        assert!(ran.stderr.contains(strict) && ran.stderr.contains("--grid P=LO:HI:CELLS"), "{}", ran.stderr);
         // Without --strict a disagreement is told and is no failure.
         let out = folder.file("lenient.parquet");
         let lenient = run(&[&["fit", &sines, "-o", &out], &law[..], hint].concat());
         assert_eq!(lenient.code, 0, "{}", lenient.stderr);
         assert!(lenient.stderr.contains("3 disagree"), "{}", lenient.stderr);
+    }
+}
+
+/// Residuals of the logarithm of this size move the valleys of the proxy that is searched in log space.
+#[test]
+fn noisy_curves_end_in_the_lowest_valley_of_the_objective_itself() {
+    for (law, noise) in [("saturating_power", 1.0), ("saturating_exponential", 0.3)] {
+        let folder = Folder::new();
+        let recipe = format!("--law {law} --curves 400 --points 12:60 --noise {noise} --seed 3");
+        let sweep = generated(&folder, "noisy.parquet", &recipe);
+        let flags = ["--law", law, "--x", "x", "--y", "y", "--by", "curve", "--backend", "cpu", "--verify", "400"];
+        let (_, found) = verified(&folder, &sweep, &flags);
+        assert_eq!((&found["fits"], &found["disagreements"]), (&400.into(), &Value::Array(Vec::new())), "{law}");
     }
 }

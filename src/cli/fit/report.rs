@@ -254,6 +254,58 @@ fn verified(verification: &Verification) -> Vec<String> {
     lines
 }
 
+/// Why `--strict` calls a run a failure, a line for every law and check: how many curves, the first one, and what helps.
+pub fn broken_by_strict(report: &Report, dropping: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for law in &report.laws {
+        let (mut failed, mut reasons) = (0, Vec::new());
+        for (status, first) in Status::ALL.iter().zip(&law.tally.first) {
+            let count = law.tally.count(*status);
+            let Some(remedy) = remedy(*status, &law.filter, dropping).filter(|_| count > 0) else { continue };
+            let first = first.as_ref().map_or(String::new(), |key| format!(" (first {key})"));
+            failed += count;
+            reasons.push(format!("{} {}{first}: {remedy}", grouped(count), status.name()));
+        }
+        if failed > 0 {
+            let (curves, name) = (counted(report.curves, "curve"), &law.name);
+            lines.push(format!(
+                "--strict: {name}: {} of {curves} neither converged nor at_bound: {}",
+                grouped(failed),
+                reasons.join("; ")
+            ));
+        }
+    }
+    for Verification { law, fits, disagreements, .. } in &report.verifications {
+        if let Some(first) = disagreements.first() {
+            lines.push(format!(
+                "--strict: {law}: {} of {} verified by dense search disagree (first {}: {}): search more cells with --grid \
+                 P=LO:HI:CELLS, or begin at better values with --start P=V",
+                grouped(disagreements.len() as u64),
+                counted(*fits as u64, "fit"),
+                first.key,
+                first.reason
+            ));
+        }
+    }
+    lines
+}
+
+/// What helps a curve of a status that is no success.
+fn remedy(status: Status, filter: &str, dropping: bool) -> Option<String> {
+    let remedy = match status {
+        Status::Converged | Status::AtBound => return None,
+        Status::TooFewPoints => "--fix parameters, or keep such curves out with --where",
+        Status::BadDomain if dropping => "keep such curves out with --where",
+        Status::BadDomain => {
+            return Some(format!("keep such rows out, for example with --where '{filter}', or with --drop-bad-rows"));
+        }
+        Status::Degenerate => "--fix what the data do not determine, or take a law of fewer parameters",
+        Status::IterationLimit => "--bound or --fix what runs away, or take a law of fewer parameters",
+        Status::NonFinite => "--bound parameters to where the law has a value",
+    };
+    Some(remedy.to_string())
+}
+
 fn left_out(report: &Report) -> String {
     let missing = report.laws.iter().map(|law| law.tally.missing_rows).max().unwrap_or(0);
     let dropped = report.laws.iter().map(|law| law.tally.dropped_rows).max().unwrap_or(0);

@@ -82,6 +82,12 @@ pub fn orthogonalisation(linear: usize) -> String {
     }
     text.push_str("    return coefficients;\n}\n\n");
 
+    text.push_str("fn halfway(one: Linear, other: Linear) -> Linear {\n    var between: Linear;\n");
+    for l in 0..linear {
+        let _ = writeln!(text, "    between[{l}] = 0.5 * (one[{l}] + other[{l}]);");
+    }
+    text.push_str("    return between;\n}\n\n");
+
     text.push_str("fn are_tame(coefficients: Linear) -> bool {\n    var tame = true;\n");
     for l in 0..linear {
         let _ = writeln!(text, "    tame = tame & is_tame(coefficients[{l}]);");

@@ -14,6 +14,7 @@ mod replicate;
 pub use device::{Adapter, Stage, adapters};
 pub use evaluate::Evaluated;
 
+use super::exact;
 use super::problem::Problem;
 use super::replicates::Replication;
 use super::search::MOST_BASINS;
@@ -570,7 +571,11 @@ impl Cost {
         let mut predicted = model.gradient.clone();
         predicted.push(model.prediction);
         let (linear, all) = (model.projection.linear.len() as u64 + 1, model.len() as u64);
-        let passes = if matches!(problem.loss, super::Loss::Squares) { 1 } else { 8 };
+        let passes = match problem.loss {
+            super::Loss::Squares if exact::is_looked_at(model, problem.loss, &problem.grid) => 1 + exact::STEPS as u64,
+            super::Loss::Squares => 1,
+            super::Loss::Huber { .. } => 8,
+        };
         Cost {
             search: passes * problem.grid.points() as u64 * (nodes(&projected) + 8 * linear * linear),
             refine: TYPICAL_BASINS * TYPICAL_ITERATIONS * (nodes(&predicted) + all * all),

@@ -4,6 +4,7 @@
 
 use super::algebra::{column_sizes, normal_equations, orthogonalisation, row_inputs};
 use crate::evaluate::wgsl::{Function, OPERATORS, literal};
+use crate::fit::exact;
 use crate::fit::model::{Coordinate, Model};
 use crate::fit::problem::Grid;
 use crate::fit::replicates::Scheme;
@@ -179,6 +180,7 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
         ("STATE_WORDS", layout.state_words()),
         ("HUBER_PASSES", HUBER_PASSES as usize),
         ("BLENDS", if constant_basis(model).is_some() && needs_positive(model) { BLENDS as usize } else { 1 }),
+        ("EXACT_STEPS", exact::STEPS),
         ("CONVERGED", ItemStatus::Converged as usize),
         ("RUNNING", ItemStatus::Running as usize),
         ("INFEASIBLE", ItemStatus::Infeasible as usize),
@@ -187,6 +189,10 @@ fn constants(model: &Model, loss: Loss, grid: &Grid) -> String {
     }
     let _ = writeln!(text, "const HUBER: bool = {huber};");
     let _ = writeln!(text, "const CLOSED_FORM: bool = {};", model.is_closed_form() && !huber);
+    let _ = writeln!(text, "const BEHIND_PROXY: bool = {};", exact::is_behind_a_proxy(model, loss));
+    let _ = writeln!(text, "const LOOKED_AT: bool = {};", exact::is_looked_at(model, loss, grid));
+    let _ = writeln!(text, "const CLIPPED: f32 = {:?};", exact::CLIPPED as f32);
+    let _ = writeln!(text, "const EXACT_NEGLIGIBLE: f32 = {:?};", exact::NEGLIGIBLE as f32);
     let _ = writeln!(text, "const OUTLIER_CURVATURE: f32 = {OUTLIER_CURVATURE:?};");
     let _ = writeln!(text, "const PLAUSIBLE: f32 = {PLAUSIBLE:?};");
     let _ = writeln!(text, "// The objective of a point that cannot be evaluated.\nconst REFUSED: f32 = 3e38;");
