@@ -20,6 +20,9 @@ impl Backend for Cpu {
     }
 
     fn propose(&self, problem: &Problem) -> Result<Proposals> {
+        if problem.is_one_step() {
+            return Ok(from_zero(problem));
+        }
         let tasks: Vec<usize> = (0..problem.len()).step_by(CURVES_PER_TASK).collect();
         let parts: Vec<Proposals> = tasks
             .par_iter()
@@ -59,6 +62,18 @@ impl Backend for Cpu {
     }
 }
 
+/// Zero for every open curve: the judge's first step leads from there to the optimum.
+fn from_zero(problem: &Problem) -> Proposals {
+    let mut offsets = Vec::with_capacity(problem.len() + 1);
+    offsets.push(0);
+    let mut count = 0;
+    for status in &problem.status {
+        count += usize::from(status.is_none());
+        offsets.push(count);
+    }
+    Proposals { offsets, coordinates: vec![0.0; count * problem.model.len()] }
+}
+
 /// Sorts curves by their number of points and cuts them into packs of at most eight, so that lanes are of like length.
 pub fn packs(problem: &Problem, mut curves: Vec<usize>) -> Vec<Vec<usize>> {
     curves.sort_by_key(|&curve| problem.points(curve));
@@ -69,9 +84,45 @@ pub fn packs(problem: &Problem, mut curves: Vec<usize>) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::curves::CurveBatch;
-    use crate::fit::pack::{Plan, Weighting};
-    use crate::fit::{Loss, Objective, Space};
+    use crate::fit::judge::judge;
+    use crate::fit::pack::{Control, NamedControl, Plan, Weighting};
+    use crate::fit::{Loss, Objective, Space, Status};
     use crate::law::{Law, Mapping};
+
+    /// The plan of a law of x in linear space.
+    fn linear_plan(formula: &str, controls: &[NamedControl]) -> Plan {
+        let columns = ["x", "y"].map(String::from);
+        let law = Law::bind(formula, &columns, Mapping { x: &columns[..1], y: None }).expect("a formula");
+        let objective = Objective { space: Space::Linear, loss: Loss::Squares };
+
+        Plan::new(law, objective, controls, Weighting::Even, false, &columns).expect("nothing contradicts")
+    }
+
+    #[test]
+    fn a_law_that_is_linear_in_its_parameters_is_fitted_without_a_search() {
+        let x: Vec<f64> = (0..40).map(|i| 3.0 + f64::from(i)).collect();
+        let y: Vec<f64> = x.iter().map(|x| 1e3 - 7.0 * x + 0.02 * x * x + (5.0 * x).sin()).collect();
+        let batch = CurveBatch { offsets: vec![0, 40], columns: vec![x, y] };
+        let plan = linear_plan("y ~ a + b*x + c*x^2", &[]);
+        let problem = plan.pack(&batch).problem;
+        let proposed = Cpu.propose(&problem).expect("the CPU does not fail");
+        assert_eq!(proposed.coordinates, [0.0; 3]);
+        let mut searched = Proposals { offsets: vec![0], coordinates: Vec::new() };
+        search(&problem, &[0], &mut Workspace::default(), &mut searched);
+        let [one, other] = [&proposed, &searched].map(|proposals| judge(&problem, proposals, false));
+        assert_eq!(one.status, [Status::Converged]);
+        for (one, other) in one.parameters.iter().zip(&other.parameters) {
+            assert!((one / other - 1.0).abs() < 1e-11, "{one} and {other}");
+        }
+        assert!((one.objective[0] / other.objective[0] - 1.0).abs() < 1e-12);
+        // A box may hold what a step from zero would have to pass.
+        let control = Control { lower: Some(-1.0), upper: Some(1.0), ..Control::default() };
+        let bound = NamedControl { parameter: "b".into(), control };
+        let plan = linear_plan("y ~ a + b*x + c*x^2", &[bound]);
+        let problem = plan.pack(&batch).problem;
+        assert!(!problem.is_one_step());
+        assert_eq!(judge(&problem, &Cpu.propose(&problem).expect("a search"), false).status, [Status::AtBound]);
+    }
 
     /// Where the amplitude is subtracted, the curve has no logarithm at the points that fill a lane up.
     #[test]

@@ -8,7 +8,7 @@
 
 use super::exact::open_level;
 use super::lanes::{
-    GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, sums, triangle,
+    GROUP, add_product, at, dot, each, factorise, groups, groups_mut, solve_lower, solve_upper, triangle,
 };
 use super::problem::Grid;
 use super::search::{DEPENDENT, MOST_BASINS};
@@ -116,7 +116,8 @@ pub struct Workspace {
 pub struct Exact<'a> {
     /// t
     pub response: &'a [f64],
-    pub weight: &'a [f64],
+    /// Roots of the weights.
+    pub root: &'a [f64],
 }
 
 /// Memory for curves that are aimed anew, as [`Aimed`].
@@ -198,7 +199,7 @@ impl Workspace {
         self.compare::<SET>(aimed);
         let doubtful = match &exact {
             Some(exact) => {
-                let weights = sums(exact.weight);
+                let weights = dot::<SET>(exact.root, exact.root);
                 std::array::from_fn(|lane| lane < curves.len() && self.is_doubtful(lane, weights[lane]))
             }
             None => [false; LANES],
@@ -291,16 +292,19 @@ impl Workspace {
             groups(aimed.u).iter().zip(groups(aimed.root)).zip(groups(aimed.target)).enumerate()
         {
             for cell in 0..cells {
-                let power = &mut powers[cell % period];
+                // In an array of its own, which stays in registers.
+                let mut power;
                 if self.squared[cell] {
+                    power = powers[cell % period];
                     for _ in 0..octaves {
-                        for power in &mut *power {
+                        for power in &mut power {
                             *power *= *power;
                         }
                     }
                 } else {
-                    *power = exponential::<SET>(decay.rate, &self.z[cell], u);
+                    power = exponential::<SET>(decay.rate, &self.z[cell], u);
                 }
+                powers[cell % period] = power;
                 let mut e = [0.0; GROUP];
                 for k in 0..GROUP {
                     e[k] = power[k] * root[k];
@@ -502,8 +506,8 @@ impl Workspace {
         let amplitudes = spread(&each!(|i| decay.sign * found[i]));
         let whole = |values| groups(values).iter();
         let rows = whole(aimed.u).zip(whole(aimed.root)).zip(whole(aimed.target));
-        let rows = rows.zip(whole(exact.response).zip(whole(exact.weight))).enumerate();
-        for (group, (((u, root), target), (t, w))) in rows {
+        let rows = rows.zip(whole(exact.response).zip(whole(exact.root))).enumerate();
+        for (group, (((u, root), target), (t, own_root))) in rows {
             let e = exponential::<SET>(decay.rate, &z, u);
             let mut found = [0.0; GROUP];
             let mut unit = [0.0; GROUP];
@@ -519,15 +523,14 @@ impl Workspace {
             }
             let (mut new_root, mut new_target, mut share) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
             for k in 0..GROUP {
-                // exp t = √w / root; what is missing of it in the target is the offset.
-                let root = w[k].sqrt();
-                let curve = found[k] + (root - target[k]) * unit[k];
+                // exp t = √w / root: what is missing of it in the target is the offset.
+                let curve = found[k] + (own_root[k] - target[k]) * unit[k];
                 // A point without weight only fills the lane up: the curve there need not have a logarithm.
-                let weight = if root > 0.0 { root / curve } else { 0.0 };
+                let weight = if own_root[k] > 0.0 { own_root[k] / curve } else { 0.0 };
                 let response = found[k] + curve * (t[k] - log::<SET>(curve));
                 share[k] = unit[k] * weight;
                 new_root[k] = weight;
-                new_target[k] = if root > 0.0 { weight * response } else { 0.0 };
+                new_target[k] = if own_root[k] > 0.0 { weight * response } else { 0.0 };
             }
             groups_mut(&mut anew.root)[group] = new_root;
             groups_mut(&mut anew.target)[group] = new_target;

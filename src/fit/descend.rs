@@ -145,6 +145,8 @@ fn descend_generic<const SET: u8>(
     let size = response_size::<SET>(problem, &workspace.gathered);
     let mut loss = LaneLoss::of(problem.loss);
     let robust = problem.loss != Loss::Squares;
+    // A full step leads to the optimum however far it is.
+    let straight = model.is_linear() && !robust;
     // A start of the search is next to a minimum as a rule: full Newton steps from the first on, wherever they apply.
     let first = if robust { &model.programs.slope } else { &model.programs.curvature };
     evaluate::<SET>(problem, &loss, first, z, workspace, here);
@@ -276,7 +278,7 @@ fn descend_generic<const SET: u8>(
                 let indefinite = least[i] <= SINGULAR;
                 // What is far from its minimum begins with damped steps.
                 let near = relative[i] <= HAND_OVER;
-                let far = round == 0 && !near;
+                let far = round == 0 && !near && !straight;
                 if indefinite || far {
                     mode[i] = Mode::Damped;
                     retry = true;
@@ -409,7 +411,7 @@ fn descend_generic<const SET: u8>(
             let on_bound = z[j][lane] <= lower[j][lane] || z[j][lane] >= upper[j][lane];
             pinned |= u64::from(on_bound && free[j][lane] == 0.0) << j;
         }
-        let mut z: SmallVec<[f64; SHORT]> = (0..p).map(|j| z[j][lane]).collect();
+        let mut z = of_lane([], z, lane);
         symmetry::canonical(problem.symmetries, &mut z, &mut pinned);
         ends.push(End {
             curve: start.curve,
@@ -419,13 +421,23 @@ fn descend_generic<const SET: u8>(
             converged: converged[lane],
             pinned,
             settled: if settled[lane] {
-                let sums = [here.objective[lane], here.squares[lane], total[lane]];
-                sums.into_iter().chain(here.gauss.iter().map(|entry| entry[lane])).collect()
+                of_lane([here.objective[lane], here.squares[lane], total[lane]], &here.gauss, lane)
             } else {
                 SmallVec::new()
             },
         });
     }
+}
+
+/// Some numbers, then those of one lane.
+#[inline(always)]
+fn of_lane<const N: usize>(first: [f64; N], lanes: &[Lane], lane: usize) -> SmallVec<[f64; SHORT]> {
+    let mut numbers = SmallVec::from_elem(0.0, N + lanes.len());
+    numbers[..N].copy_from_slice(&first);
+    for (number, of) in numbers[N..].iter_mut().zip(lanes) {
+        *number = of[lane];
+    }
+    numbers
 }
 
 /// Lets the amplitudes of a damped trial point in log space follow the valley: with the searched parameters moved, they are

@@ -59,11 +59,7 @@ pub fn judge(problem: &Problem, proposals: &Proposals, unit_weights: bool) -> Ve
             judge_curves(problem, proposals, unit_weights, first..problem.len().min(first + CURVES_PER_TASK), workspace)
         })
         .collect();
-    let mut all = Verdicts::default();
-    for part in parts {
-        all.append(part);
-    }
-    all
+    Verdicts::joined(&parts)
 }
 
 impl Verdicts {
@@ -128,21 +124,26 @@ impl Verdicts {
         self.pinned[curve] = 0;
     }
 
-    fn append(&mut self, mut other: Verdicts) {
-        self.status.append(&mut other.status);
-        self.points.append(&mut other.points);
-        self.parameters.append(&mut other.parameters);
-        self.standard_errors.append(&mut other.standard_errors);
-        self.covariance.append(&mut other.covariance);
-        self.objective.append(&mut other.objective);
-        self.rmse.append(&mut other.rmse);
-        self.r2.append(&mut other.r2);
-        self.aicc.append(&mut other.aicc);
-        self.bic.append(&mut other.bic);
-        self.basins.append(&mut other.basins);
-        self.basin_gap.append(&mut other.basin_gap);
-        self.condition.append(&mut other.condition);
-        self.pinned.append(&mut other.pinned);
+    fn joined(parts: &[Verdicts]) -> Verdicts {
+        fn all<T: Copy>(parts: &[Verdicts], own: impl Fn(&Verdicts) -> &Vec<T>) -> Vec<T> {
+            parts.iter().map(|part| own(part).as_slice()).collect::<Vec<_>>().concat()
+        }
+        Verdicts {
+            status: all(parts, |part| &part.status),
+            points: all(parts, |part| &part.points),
+            parameters: all(parts, |part| &part.parameters),
+            standard_errors: all(parts, |part| &part.standard_errors),
+            covariance: all(parts, |part| &part.covariance),
+            objective: all(parts, |part| &part.objective),
+            rmse: all(parts, |part| &part.rmse),
+            r2: all(parts, |part| &part.r2),
+            aicc: all(parts, |part| &part.aicc),
+            bic: all(parts, |part| &part.bic),
+            basins: all(parts, |part| &part.basins),
+            basin_gap: all(parts, |part| &part.basin_gap),
+            condition: all(parts, |part| &part.condition),
+            pinned: all(parts, |part| &part.pinned),
+        }
     }
 }
 
@@ -179,10 +180,15 @@ fn judge_curves(
     for group in ends.chunk_by(|a, b| a.curve == b.curve) {
         let Some(winner) = choose(group) else { continue };
         let slot = winner.curve - first;
-        let others = distinct(group, winner);
-        verdicts.basins[slot] = 1 + others.len() as u32;
-        if let Some(second) = others.first() {
-            verdicts.basin_gap[slot] = (second.objective - winner.objective) / winner.objective.max(f64::MIN_POSITIVE);
+        verdicts.basins[slot] = 1;
+        // As a rule there is one.
+        if group.len() > 1 {
+            let others = distinct(group, winner);
+            verdicts.basins[slot] += others.len() as u32;
+            if let Some(second) = others.first() {
+                verdicts.basin_gap[slot] =
+                    (second.objective - winner.objective) / winner.objective.max(f64::MIN_POSITIVE);
+            }
         }
         best.push(winner);
     }
@@ -279,6 +285,7 @@ fn descend_all(
     ends: &mut Vec<End>,
 ) {
     starts.sort_by_key(|start| (start.later, problem.points(start.curve)));
+    ends.reserve(starts.len());
     for pack in starts.chunks(LANES) {
         let Workspace { objective, descent, .. } = workspace;
         descend(problem, proposals, pack, MOST_STEPS, objective, descent, ends);

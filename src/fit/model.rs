@@ -140,6 +140,11 @@ impl Model {
         self.projection.nonlinear.is_empty() && self.projection.space == self.space
     }
 
+    /// Whether it is so in the model's own chart, too: then one Newton step under squares leads to it from anywhere.
+    pub fn is_linear(&self) -> bool {
+        self.is_closed_form() && self.projection.coordinates == self.coordinates
+    }
+
     /// Compiles `law` for `space`. `fixed[j]` holds the value of a parameter that is not fitted; `constrained[j]` marks
     /// parameters with a box or grid of the user's, whose coordinates must keep their own scale.
     pub fn compile(law: &Law, space: Space, fixed: &[Option<f64>], constrained: &[bool]) -> Model {

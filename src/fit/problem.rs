@@ -129,6 +129,12 @@ impl<'a> Problem<'a> {
         self.grid.values.extend_from_within(..cells);
     }
 
+    /// Whether one Newton step leads from anywhere to the optimum of every curve.
+    pub fn is_one_step(&self) -> bool {
+        let open = |bounds: &[f64]| bounds.iter().all(|bound| bound.is_infinite());
+        self.model.is_linear() && self.loss == Loss::Squares && open(&self.lower) && open(&self.upper)
+    }
+
     /// How many curves there are.
     pub fn len(&self) -> usize {
         self.status.len()

@@ -8,7 +8,7 @@
 
 use super::decay::{self, Aimed, Decay, Ends, Exact};
 use super::exact;
-use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, sums, triangle};
+use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
 use super::{Proposals, Space};
@@ -30,6 +30,8 @@ pub const DEPENDENT: f64 = 1e-12;
 pub struct Workspace {
     gathered: Gathered,
     scratch: Scratch,
+    /// Roots of the weights; of the weights in the projection's space.
+    root: Vec<f64>,
     root_weight: Vec<f64>,
     target: Vec<f64>,
     /// Columns by cell (functions of one axis) or once (constant and two-axis functions, the latter rewritten per point).
@@ -118,7 +120,7 @@ fn search_decay<const SET: u8>(
         }
         workspace.columns[place] = values;
     }
-    let Workspace { gathered, root_weight, target, columns, decay: memory, .. } = workspace;
+    let Workspace { gathered, root, root_weight, target, columns, decay: memory, .. } = workspace;
     let stride = gathered.stride;
     let aimed = Aimed {
         u: &gathered.inputs[decay.input * stride..][..stride],
@@ -126,11 +128,11 @@ fn search_decay<const SET: u8>(
         target: &target[..stride],
         constants: &columns[..others - 1],
     };
-    let unit = least_unit(model.space, gathered, root_weight);
+    let unit = least_positive(if model.space == Space::Log { &root[..stride] } else { &root_weight[..stride] });
     let ends = ends_are_tried(model, &problem.grid).then_some(Ends { plausible: PLAUSIBLE, unit });
     // A robust fit begins elsewhere than at the least squares.
     let exact = exact::is_behind_a_proxy(model, problem.loss)
-        .then(|| Exact { response: &gathered.response[..stride], weight: &gathered.weight[..stride] });
+        .then(|| Exact { response: &gathered.response[..stride], root: &root[..stride] });
     memory.search::<SET>(decay, &problem.grid, curves, &aimed, ends, exact)
 }
 
@@ -159,32 +161,44 @@ fn propose_decay(problem: &Problem, decay: &Decay, workspace: &Workspace, lane: 
 /// Target and square-root weights in the projection's space.
 #[inline(always)]
 fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
-    let Workspace { gathered, root_weight, target, .. } = workspace;
+    let Workspace { gathered, root, root_weight, target, .. } = workspace;
     // Plain loops: an iterator's closure that is left out of line would lose the vector instructions.
     let stride = gathered.stride;
-    root_weight.resize(stride, 0.0);
-    target.resize(stride, 0.0);
+    for values in [&mut *root, root_weight, target] {
+        values.resize(stride, 0.0);
+    }
     let (t, w) = (&gathered.response[..stride], &gathered.weight[..stride]);
-    let (target, root_weight) = (&mut target[..stride], &mut root_weight[..stride]);
+    let (root, target, root_weight) = (&mut root[..stride], &mut target[..stride], &mut root_weight[..stride]);
+    // Even weights, and the zeros of points that fill a lane up, are their own roots, which are dear.
+    let mut plain = true;
+    for i in 0..stride {
+        plain &= w[i] * w[i] == w[i];
+        root[i] = w[i];
+    }
+    if !plain {
+        for root in &mut *root {
+            *root = root.sqrt();
+        }
+    }
     match (model.space, model.projection.space) {
         (Space::Log, Space::Linear) => {
             // w/y²: to first order the residual of the logarithm.
             for i in 0..stride {
                 target[i] = elementary::exp::<SET>(t[i]);
-                root_weight[i] = w[i].sqrt() / target[i];
+                root_weight[i] = root[i] / target[i];
             }
         }
         (Space::Linear, Space::Log) => {
             // Rows that have no logarithm stay out of the proxy; the exact objective sees them.
             for i in 0..stride {
                 target[i] = if t[i] > 0.0 { elementary::log::<SET>(t[i]) } else { 0.0 };
-                root_weight[i] = if t[i] > 0.0 { w[i].sqrt() * t[i] } else { 0.0 };
+                root_weight[i] = if t[i] > 0.0 { root[i] * t[i] } else { 0.0 };
             }
         }
         _ => {
             for i in 0..stride {
                 target[i] = t[i];
-                root_weight[i] = w[i].sqrt();
+                root_weight[i] = root[i];
             }
         }
     }
@@ -193,16 +207,13 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
     }
 }
 
-/// For every lane the smallest size of what a relative residual of one is in a projection in the other space than the model's.
+/// For every lane its smallest positive value: of the roots of the weights, the smallest size of what a relative residual of one is in a
+/// projection in the other space than the model's.
 #[inline(always)]
-fn least_unit(space: Space, gathered: &Gathered, root_weight: &[f64]) -> Lane {
+fn least_positive(values: &[f64]) -> Lane {
     let mut least = [f64::INFINITY; LANES];
-    let weights = gathered.weight[..gathered.stride].chunks_exact(LANES);
-    for (w, root) in weights.zip(root_weight[..gathered.stride].chunks_exact(LANES)) {
-        least = each!(|i| {
-            let unit = if space == Space::Log { w[i].sqrt() } else { root[i] };
-            if unit > 0.0 && unit < least[i] { unit } else { least[i] }
-        });
+    for values in values.chunks_exact(LANES) {
+        least = each!(|i| if values[i] > 0.0 && values[i] < least[i] { values[i] } else { least[i] });
     }
     least
 }
@@ -469,7 +480,7 @@ fn look_exactly<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &
     let programs = &problem.model.programs;
     let (points, linear) = (problem.grid.points(), programs.columns.len() - 1);
     let stride = workspace.gathered.stride;
-    let weights = sums(&workspace.gathered.weight[..stride]);
+    let weights = dot::<SET>(&workspace.root[..stride], &workspace.root[..stride]);
     // Bit i: of lane i.
     let mut open = vec![0u8; points];
     for lane in 0..curves.len() {
@@ -493,8 +504,7 @@ fn look_exactly<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &
         let cell = |index: usize| if let [axis] = programs.axes[index][..] { position[axis] } else { 0 };
         let column = |index: usize| vector(workspace, &programs.axes, index, cell(index), stride);
         let columns: Vec<&[f64]> = (0..linear).map(column).collect();
-        let seen =
-            exact::Seen { columns: &columns, offset: column(linear), weight: &workspace.gathered.weight[..stride] };
+        let seen = exact::Seen { columns: &columns, offset: column(linear), root: &workspace.root[..stride] };
         let mut solution = workspace.solution[point * linear..(point + 1) * linear].to_vec();
         // The columns are less what is constant in them; so is the coordinate of the constant, for as long.
         let taken = |solution: &[Lane]| {
@@ -561,23 +571,20 @@ pub fn basins(problem: &Problem, residual: &impl Fn(usize) -> f64) -> Vec<usize>
 /// Whether a point of a product grid is lower than all its neighbours; of a flat stretch the first point counts.
 fn is_lowest(cells: &[usize], point: usize, residual: &impl Fn(usize) -> f64) -> bool {
     let own = residual(point);
-    let mut neighbours = vec![(point, 0usize)];
-    let mut stride = 1;
-    for &count in cells.iter().rev() {
-        let cell = point / stride % count;
-        let known = neighbours.len();
-        for index in 0..known {
-            let (base, moved) = neighbours[index];
-            if cell > 0 {
-                neighbours.push((base - stride, moved + 1));
+    // Every direction is a base-3 digit per axis: same, back, on.
+    (1..3usize.pow(cells.len() as u32)).all(|direction| {
+        let (mut neighbour, mut stride, mut digits) = (point, 1, direction);
+        for &count in cells.iter().rev() {
+            let cell = point / stride % count;
+            match digits % 3 {
+                1 if cell == 0 => return true,
+                2 if cell + 1 == count => return true,
+                1 => neighbour -= stride,
+                2 => neighbour += stride,
+                _ => {}
             }
-            if cell + 1 < count {
-                neighbours.push((base + stride, moved + 1));
-            }
+            (stride, digits) = (stride * count, digits / 3);
         }
-        stride *= count;
-    }
-    neighbours.iter().skip(1).all(|&(neighbour, _)| {
         let value = residual(neighbour);
         if neighbour < point { own < value } else { own <= value }
     })

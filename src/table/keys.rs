@@ -268,7 +268,16 @@ pub(super) fn starts(columns: &[ArrayRef], rows: usize) -> std::result::Result<V
         mark_changes(column, &mut changed)?;
     }
     // Row numbers of one batch fit 32 bits: Arrow's own offsets do.
-    Ok(changed.iter().enumerate().filter(|(_, changed)| **changed).map(|(row, _)| row as u32).collect())
+    Ok(marked(&changed).map(|row| row as u32).collect())
+}
+
+/// Where the marks are; most rows have none, and eight are passed over at a time.
+fn marked(marks: &[bool]) -> impl Iterator<Item = usize> {
+    marks
+        .chunks(8)
+        .enumerate()
+        .filter(|(_, eight)| eight.iter().fold(false, |any, &mark| any | mark))
+        .flat_map(|(index, eight)| (0..eight.len()).filter(|&place| eight[place]).map(move |place| 8 * index + place))
 }
 
 /// Sets `changed[i]` where row `i` differs from row `i − 1`.
@@ -316,13 +325,13 @@ fn mark_changes(column: &ArrayRef, changed: &mut [bool]) -> std::result::Result<
             // distinct in a dictionary, decide.
             let mut moved = vec![false; changed.len()];
             mark_by_bits(&dictionary.keys().slice(0, column.len()), &mut moved);
-            if !moved.contains(&true) {
+            if marked(&moved).next().is_none() {
                 return Ok(());
             }
             let compare = make_comparator(values, values, SortOptions::default())?;
             let nulls = column.nulls();
             let mut settle = |index: &dyn Fn(usize) -> usize| {
-                for row in (1..changed.len()).filter(|&row| moved[row]) {
+                for row in marked(&moved) {
                     let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
                     changed[row] |= match (valid(row - 1), valid(row)) {
                         (true, true) => compare(index(row - 1), index(row)).is_ne(),
