@@ -30,7 +30,7 @@ const CELLS_OF_ONE: [usize; 2] = [32, 16];
 const CELLS_OF_TWO: [usize; 2] = [12, 6];
 /// Most cells that are polished, for one break and for two; how they are sifted.
 const CROWD: [usize; 2] = [64, 256];
-const ROUNDS: [Round; 2] = [Round { steps: 20, kept: 64 }, Round { steps: 80, kept: 16 }];
+const ROUNDS: [Round; 2] = [Round { steps: 20, kept: 88 }, Round { steps: 80, kept: 16 }];
 /// Distances of E from the data, as shares of their range, geometric.
 const DISTANCES: usize = 12;
 const NEAREST: f64 = 1e-4;

@@ -49,8 +49,8 @@ pub struct Seen<'a> {
     /// What the linear coordinates multiply, and what is added, times the root of the proxy's weight: √w/y.
     pub columns: &'a [&'a [f64]],
     pub offset: &'a [f64],
-    /// w
-    pub weight: &'a [f64],
+    /// √w
+    pub root: &'a [f64],
 }
 
 /// Memory of [`minimise`], reused from point to point.
@@ -109,7 +109,7 @@ fn measure<const SET: u8>(seen: &Seen, trial: &[Lane], matrix: &mut [Lane], slop
     let mut sum = [0.0; LANES];
     matrix.fill(sum);
     slope.fill(sum);
-    for (point, w) in seen.weight.as_chunks::<LANES>().0.iter().enumerate() {
+    for (point, root) in seen.root.as_chunks::<LANES>().0.iter().enumerate() {
         let of = |column: &[f64]| -> Lane { column.as_chunks().0[point] };
         let mut prediction = of(seen.offset);
         for (column, own) in seen.columns.iter().zip(trial) {
@@ -117,7 +117,6 @@ fn measure<const SET: u8>(seen: &Seen, trial: &[Lane], matrix: &mut [Lane], slop
             prediction = each!(|i| fused::<SET>(own[i], column[i], prediction[i]));
         }
         // What fills a lane up has no weight.
-        let root = each!(|i| w[i].sqrt());
         let share = each!(|i| if root[i] > 0.0 { prediction[i] / root[i] } else { 1.0 });
         let clipped = each!(|i| if share[i] > CLIPPED { share[i] } else { CLIPPED });
         let inverse = each!(|i| 1.0 / clipped[i]);

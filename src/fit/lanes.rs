@@ -71,16 +71,6 @@ pub fn dot<const SET: u8>(a: &[f64], b: &[f64]) -> Lane {
     each!(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]))
 }
 
-/// Σ a over the points of every lane.
-#[inline(always)]
-pub fn sums(a: &[f64]) -> Lane {
-    let mut sums = [0.0; LANES];
-    for a in a.chunks_exact(LANES) {
-        sums = each!(|i| sums[i] + a[i]);
-    }
-    sums
-}
-
 /// A pack's points come in whole groups of so many, so that no sum depends on the longest curve of the pack.
 pub const POINTS_OF_A_GROUP: usize = 4;
 /// The values of the points that are taken together: what is computed of them stays in registers.

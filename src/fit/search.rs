@@ -8,7 +8,7 @@
 
 use super::decay::{self, Aimed, Decay, Ends, Exact};
 use super::exact;
-use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, sums, triangle};
+use super::lanes::{Gathered, at, dot, each, factorise, solve_lower, solve_upper, triangle};
 use super::model::Model;
 use super::problem::{Grid, Problem};
 use super::{Proposals, Space};
@@ -480,7 +480,7 @@ fn look_exactly<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &
     let programs = &problem.model.programs;
     let (points, linear) = (problem.grid.points(), programs.columns.len() - 1);
     let stride = workspace.gathered.stride;
-    let weights = sums(&workspace.gathered.weight[..stride]);
+    let weights = dot::<SET>(&workspace.root[..stride], &workspace.root[..stride]);
     // Bit i: of lane i.
     let mut open = vec![0u8; points];
     for lane in 0..curves.len() {
@@ -504,8 +504,7 @@ fn look_exactly<const SET: u8>(problem: &Problem, curves: &[usize], workspace: &
         let cell = |index: usize| if let [axis] = programs.axes[index][..] { position[axis] } else { 0 };
         let column = |index: usize| vector(workspace, &programs.axes, index, cell(index), stride);
         let columns: Vec<&[f64]> = (0..linear).map(column).collect();
-        let seen =
-            exact::Seen { columns: &columns, offset: column(linear), weight: &workspace.gathered.weight[..stride] };
+        let seen = exact::Seen { columns: &columns, offset: column(linear), root: &workspace.root[..stride] };
         let mut solution = workspace.solution[point * linear..(point + 1) * linear].to_vec();
         // The columns are less what is constant in them; so is the coordinate of the constant, for as long.
         let taken = |solution: &[Lane]| {
@@ -572,23 +571,20 @@ pub fn basins(problem: &Problem, residual: &impl Fn(usize) -> f64) -> Vec<usize>
 /// Whether a point of a product grid is lower than all its neighbours; of a flat stretch the first point counts.
 fn is_lowest(cells: &[usize], point: usize, residual: &impl Fn(usize) -> f64) -> bool {
     let own = residual(point);
-    let mut neighbours = vec![(point, 0usize)];
-    let mut stride = 1;
-    for &count in cells.iter().rev() {
-        let cell = point / stride % count;
-        let known = neighbours.len();
-        for index in 0..known {
-            let (base, moved) = neighbours[index];
-            if cell > 0 {
-                neighbours.push((base - stride, moved + 1));
+    // Every direction is a base-3 digit per axis: same, back, on.
+    (1..3usize.pow(cells.len() as u32)).all(|direction| {
+        let (mut neighbour, mut stride, mut digits) = (point, 1, direction);
+        for &count in cells.iter().rev() {
+            let cell = point / stride % count;
+            match digits % 3 {
+                1 if cell == 0 => return true,
+                2 if cell + 1 == count => return true,
+                1 => neighbour -= stride,
+                2 => neighbour += stride,
+                _ => {}
             }
-            if cell + 1 < count {
-                neighbours.push((base + stride, moved + 1));
-            }
+            (stride, digits) = (stride * count, digits / 3);
         }
-        stride *= count;
-    }
-    neighbours.iter().skip(1).all(|&(neighbour, _)| {
         let value = residual(neighbour);
         if neighbour < point { own < value } else { own <= value }
     })

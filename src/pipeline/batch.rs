@@ -10,7 +10,6 @@ use super::work::{Layouts, Work};
 use crate::curves::CurveBatch;
 use crate::error::Result;
 use crate::fingerprint;
-use crate::fit::above;
 use crate::fit::cpu::Cpu;
 use crate::fit::judge::{Verdicts, judge};
 use crate::fit::pack::{Packed, Plan, Weighting};
@@ -178,7 +177,7 @@ fn holdout(request: &Request, batch: &Batch) -> Option<[CurveBatch; 2]> {
 }
 
 /// Proposals for every open curve. What a device leaves without any (a curve too long for it, values that f32 cannot
-/// carry) the CPU searches; a device's proposals for a law that is searched above its floor join the crowd there.
+/// carry) the CPU searches; to a device's proposals for a law that is searched above its floor it adds its own.
 ///
 /// # Errors
 /// What the device refuses.
@@ -190,8 +189,8 @@ pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals>
         return Ok(proposals);
     }
     let parameters = problem.model.len();
-    if let Some(above) = &problem.model.above {
-        proposals = above::propose(problem, above, &proposals);
+    if problem.model.above.is_some() {
+        proposals = joined(&proposals, &Cpu.propose(problem)?, parameters);
     }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
