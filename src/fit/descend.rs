@@ -210,7 +210,7 @@ fn descend_generic<const SET: u8>(
         loop {
             let newton = each!(|i| if mode[i] == Mode::Newton { 1.0 } else { 0.0 });
             let damped = each!(|i| if mode[i] == Mode::Damped { 1.0 } else { 0.0 });
-            let reach = each!(|i| 1.0 / (2.0 * here.objective[i]).sqrt());
+            let reach = if damped.contains(&1.0) { each!(|i| 1.0 / (2.0 * here.objective[i]).sqrt()) } else { damped };
             // Unit scaling by the curvature that is always there.
             for j in 0..p {
                 let (gauss, outer) = (here.gauss[at(j, j)], here.robust[at(j, j)]);

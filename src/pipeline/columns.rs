@@ -228,7 +228,7 @@ impl Columns {
     pub(super) fn fill(&self, fits: &[Fit], verdicts: &[Verdicts], beyond: &Beyond) -> Vec<Values> {
         let laws = fits.len();
         let curves = verdicts[0].status.len();
-        let rows = || (0..curves).flat_map(|curve| verdicts.iter().enumerate().map(move |(law, v)| (curve, law, v)));
+        let rows = || (0..curves * laws).map(|row| (row / laws, row % laws, &verdicts[row % laws]));
         let number = |of: &dyn Fn(&Verdicts) -> &Vec<f64>| {
             let mut values = vec![f64::NAN; curves * laws];
             for (law, verdict) in verdicts.iter().enumerate() {
