@@ -196,10 +196,8 @@ fn aim<const SET: u8>(model: &Model, workspace: &mut Workspace) {
             }
         }
         _ => {
-            for i in 0..stride {
-                target[i] = t[i];
-                root_weight[i] = root[i];
-            }
+            target.copy_from_slice(t);
+            root_weight.copy_from_slice(root);
         }
     }
     for (target, &root) in target.iter_mut().zip(&*root_weight) {
