@@ -5,6 +5,7 @@ mod options;
 mod report;
 
 use super::metrics::{Fitted, Metrics, Outcome};
+use super::place::{Named, refuse_over, refuse_shared};
 use super::side_file::SideFile;
 use super::{interruption, log};
 use clap::{Args, ValueEnum};
@@ -262,6 +263,7 @@ impl Fit {
     /// Fits, reports, and says by the exit code whether all went well.
     pub fn run(&self) -> Result<Outcome> {
         interruption::watch();
+        self.refuse_shared_places()?;
         let file = self.metrics.as_deref().map(|path| SideFile::create(path, "--metrics")).transpose()?;
         let (mut metrics, started) = (Metrics::start(), Instant::now());
         let outcome = self.fit();
@@ -278,12 +280,30 @@ impl Fit {
 
     /// Looks whether it could be done: opens inputs and outputs, and says which columns and parameters the laws have.
     pub fn check(&self) -> Result<String> {
+        self.refuse_shared_places()?;
         let (request, said) = self.request()?;
         for (path, option) in [(&self.summary, "--summary"), (&self.metrics, "--metrics")] {
             path.as_deref().map(|path| SideFile::create(path, option)).transpose()?;
         }
         let anew = pipeline::Run::check(request)?;
         Ok(said + &begun_anew(&anew))
+    }
+
+    /// Every file that is written has a place of its own, and what is read stays as it is. Only the table itself may take the place
+    /// of the fits of --since, and is held against the input's files when these are known.
+    fn refuse_shared_places(&self) -> Result<()> {
+        let side = |path: &'_ Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let (ledger, summary, metrics) = (side(&self.ledger), side(&self.summary), side(&self.metrics));
+        let beside = [
+            ("--draws", self.draws.as_deref()),
+            ("--ledger", ledger.as_deref()),
+            ("--summary", summary.as_deref()),
+            ("--metrics", metrics.as_deref()),
+        ];
+        let beside: Vec<Named> = beside.into_iter().filter_map(|(option, path)| Some((option, path?))).collect();
+        let read: Vec<&str> = self.inputs.iter().chain(&self.since).map(String::as_str).collect();
+        refuse_over(&read, &beside)?;
+        refuse_shared(&[&[("-o", self.output.as_str())], &beside[..]].concat())
     }
 
     fn fit(&self) -> Result<Outcome> {
@@ -380,7 +400,7 @@ impl Fit {
                 fingerprint: self.fingerprint || self.since.is_some(),
             },
             out: self.output.clone(),
-            parts: self.parts(),
+            parts: self.parts()?,
             verify: self.verify,
             memory: self.memory()?,
             rerun: Rerun { ledger: self.ledger()?, or_begin_anew: self.or_begin_anew, anew, since, watch },
@@ -449,11 +469,20 @@ impl Fit {
     }
 
     /// How OUT is parted, where it is.
-    fn parts(&self) -> Option<Parting> {
+    fn parts(&self) -> Result<Option<Parting>> {
         const USUAL_ROWS: u32 = 10_000_000;
-        let wanted = self.partition_by.is_some() || self.part_rows.is_some();
+        let wanted = match (&self.partition_by, self.part_rows) {
+            (Some(_), _) => "--partition-by",
+            (None, Some(_)) => "--part-rows",
+            (None, None) => return Ok(None),
+        };
+        if self.output == "-" {
+            return Err(Error::Usage(format!(
+                "{wanted} makes a folder of files, which -o - has no room for: name one"
+            )));
+        }
         let rows = self.part_rows.unwrap_or(USUAL_ROWS) as usize;
-        wanted.then(|| Parting { by: self.partition_by.clone(), rows })
+        Ok(Some(Parting { by: self.partition_by.clone(), rows }))
     }
 
     /// How much memory the run may take, and where rows go that do not fit.

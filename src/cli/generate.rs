@@ -1,5 +1,6 @@
 //! `sweepfit generate`: arguments to a [`Sweep`], batches to a file.
 
+use crate::cli::place::refuse_shared;
 use crate::cli::{assignment, number};
 use clap::Args;
 use std::collections::HashSet;
@@ -85,6 +86,9 @@ impl Generate {
     /// Writes the sweep.
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
+        if let Some(truth) = &self.truth {
+            refuse_shared(&[("-o", &self.output.to_string_lossy()), ("--truth", &truth.to_string_lossy())])?;
+        }
         let sweep = self.sweep()?;
         let columns = sweep.law.columns.clone();
         self.refuse_shared_names(&columns, &sweep.law.parameters)?;

@@ -12,6 +12,7 @@ mod laws;
 mod log;
 mod metrics;
 mod next;
+mod place;
 mod predict;
 mod run;
 mod selftest;
@@ -57,7 +58,7 @@ pub fn main() -> ExitCode {
     let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches).map(|arguments| (arguments, matches)));
     let (arguments, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args_os()) => {
             log::set(log::Format::Json);
             log::usage(&error);
             return ExitCode::from(2);
@@ -75,8 +76,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Whether a command line that cannot be parsed asks for messages in JSON.
-fn asks_for_json(arguments: impl Iterator<Item = String>) -> bool {
-    let arguments: Vec<String> = arguments.collect();
+fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
     arguments.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json")
         || arguments.iter().any(|argument| argument == "--log-format=json")
 }

@@ -8,6 +8,7 @@ mod places;
 mod print;
 
 use super::metrics::{Metrics, Outcome, worse};
+use super::place::refuse_over;
 use super::side_file::SideFile;
 use super::{Arguments, Command, interruption, log};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
@@ -108,6 +109,9 @@ impl Run {
         let steps = plan(&job, &language)?;
         if self.check {
             return check(&job, &steps);
+        }
+        if let Some(metrics) = &self.metrics {
+            refuse_over(&[&self.job], &[("--metrics", &metrics.to_string_lossy())])?;
         }
         let file = self.metrics.as_deref().map(|path| SideFile::create(path, "--metrics")).transpose()?;
         let mut metrics = Metrics::start();

@@ -123,13 +123,12 @@ impl Ledger {
                 }
             }
         }
-        let length = ledger.file.metadata().map_err(unusable)?.len();
         match head {
             // Where nothing was finished, nothing is lost by beginning anew.
             Some(Some(_)) if ledger.batches.is_empty() && ledger.scattered.is_none() => ledger.end = 0,
             Some(Some(known)) => ledger.refuse_another_run(&known, run)?,
             // Death cut off the head itself: there is nothing to continue.
-            None if length < FRAME as u64 || ledger.begins_as_one().map_err(unusable)? => {}
+            None if ledger.begins_as_one().map_err(unusable)? => {}
             _ => {
                 let message = "is not a ledger of sweepfit, although it lies in its place; move it away".to_string();
                 return Err(Error::Output { file: path, message });
@@ -138,12 +137,12 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Whether the first bytes are those of a record.
+    /// Whether the first bytes, as many as there are, are those of a record.
     fn begins_as_one(&mut self) -> std::io::Result<bool> {
-        let mut first = [0; 8];
+        let mut first = Vec::new();
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.read_exact(&mut first)?;
-        Ok(u64::from_le_bytes(first) == MAGIC)
+        (&mut self.file).take(8).read_to_end(&mut first)?;
+        Ok(MAGIC.to_le_bytes().starts_with(&first))
     }
 
     fn refuse_another_run(&self, known: &[(String, String)], run: &[(String, String)]) -> Result<()> {
@@ -380,11 +379,13 @@ mod tests {
         more.push(("seed".to_string(), "3".to_string()));
         let message = Ledger::open(&Ledger::path_of(&out), &more).expect_err("another").to_string();
         assert!(message.contains("seed was none, and is \"3\""), "{message}");
-        let foreign = vec![b'x'; 100];
-        std::fs::write(Ledger::path_of(&out), &foreign).expect("a file");
-        let message = Ledger::open(&Ledger::path_of(&out), &run("power")).expect_err("no ledger").to_string();
-        assert!(message.contains("not a ledger of sweepfit"), "{message}");
-        assert_eq!(std::fs::read(Ledger::path_of(&out)).expect("bytes"), foreign);
+        for length in [1, 3, 100] {
+            let foreign = vec![b'x'; length];
+            std::fs::write(Ledger::path_of(&out), &foreign).expect("a file");
+            let message = Ledger::open(&Ledger::path_of(&out), &run("power")).expect_err("no ledger").to_string();
+            assert!(message.contains("not a ledger of sweepfit"), "{message}");
+            assert_eq!(std::fs::read(Ledger::path_of(&out)).expect("bytes"), foreign);
+        }
     }
 
     #[test]

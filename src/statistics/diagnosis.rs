@@ -468,10 +468,9 @@ fn runs(residuals: &[f64]) -> [f64; 3] {
 fn place(x: f64) -> String {
     let size = x.abs().log10();
     if (-3.0..6.0).contains(&size) {
-        format!("{:.1$}", x, (3 - size.floor() as i32).max(0) as usize)
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .into()
+        let text = format!("{:.1$}", x, (3 - size.floor() as i32).max(0) as usize);
+        // The zeros of a whole number are its own.
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
     } else {
         format!("{x:.3e}")
     }
@@ -572,4 +571,16 @@ fn words(found: &Diagnosis, fits: &[Option<Fit>], decided: Option<usize>, x: &[f
         ));
     }
     text.trim_end().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn places_are_written_as_by_hand() {
+        let written = [0.5, 0.00125, 1.0, 10.0, 1000.0, 1234.5, 50_000.0, 120_000.0, 2e6, 1e-5].map(place);
+        let expected = ["0.5", "0.00125", "1", "10", "1000", "1234", "50000", "120000", "2.000e6", "1.000e-5"];
+        assert_eq!(written, expected);
+    }
 }

@@ -41,7 +41,7 @@ pub use known::Found;
 pub use parts::{Parting, PartsWriter, check_parts};
 pub use past::{BROKE, BROKE_ADJUSTED, FINGERPRINT, Past, Told, UNFIT};
 pub use read::{Counts, DEVICE_BATCH, Event, HOST_BATCH, ReadOptions, Reader, Selection, read, read_with_labels};
-pub use source::{ColumnInfo, ColumnKind, Source, exists};
+pub use source::{ColumnInfo, ColumnKind, Source, exists, is_named_as_table};
 pub use spill::Memory;
 pub use spool::Spool;
 pub use store::{Upload, is_url, stop_waiting_when};

@@ -364,6 +364,11 @@ enum Named {
     Arrow,
 }
 
+/// Whether a file of this name is read where its folder is an input.
+pub fn is_named_as_table(path: &Path) -> bool {
+    matches!(format_by_name(path), Some(Named::Parquet | Named::Csv | Named::Arrow))
+}
+
 fn format_by_name(path: &Path) -> Option<Named> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "parquet" | "parq" | "pq" => Some(Named::Parquet),

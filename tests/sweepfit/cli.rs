@@ -346,6 +346,56 @@ fn strict_says_of_every_law_and_status_what_failed_and_what_helps() {
 }
 
 #[test]
+fn what_is_read_is_not_written_over_and_no_two_outputs_share_a_place() {
+    let folder = Folder::new();
+    let text = exact();
+    std::fs::create_dir(folder.path("in")).expect("a folder");
+    let input = folder.text("in/exact.csv", &text);
+    let (out, pattern, within) = (folder.file("fits.parquet"), folder.file("in/*.csv"), folder.file("in/new.csv"));
+    for (inputs, options, said) in [
+        (&input, &["--summary", &input][..], "is read and would be written over; choose another place with --summary"),
+        (&input, &["--metrics", &input][..], "choose another place with --metrics"),
+        (&input, &["--resume", "--ledger", &input][..], "choose another place with --ledger"),
+        (&pattern, &["--metrics", &input][..], "would be written over"),
+        (&folder.file("in"), &["--metrics", &within][..], "is read with"),
+        (&input, &["--summary", &out][..], "-o and --summary both name"),
+        (&input, &["--metrics", &out][..], "-o and --metrics both name"),
+    ] {
+        let ran = run(&[&["fit", inputs], &EXACT_FIT[..], options, &["-o", &out]].concat());
+        assert_eq!(ran.code, 2, "{options:?}");
+        assert!(ran.stderr.contains(said), "{options:?}: {}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(&input).expect("the input"), text, "{options:?}");
+        assert!(!Path::new(&out).exists() && !Path::new(&within).exists(), "{options:?}");
+    }
+    // Of a folder tables are read, and no summary that lies there.
+    let beside = folder.file("in/summary.json");
+    for _ in 0..2 {
+        let options = ["--summary", &beside, "--fingerprint", "-q", "-o", &out];
+        let ran = run(&[&["fit", &folder.file("in")], &EXACT_FIT[..], &options].concat());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    }
+    let since = run(&[&["fit", &input], &EXACT_FIT[..], &["--since", &out, "--summary", &out, "-o", &within]].concat());
+    assert!(since.code == 2 && since.stderr.contains("--summary"), "{}", since.stderr);
+    let generated = folder.file("g.parquet");
+    let ran = run(&["generate", "--law", "power", "--curves", "3", "--truth", &generated, "-o", &generated]);
+    assert!(ran.code == 2 && ran.stderr.contains("-o and --truth both name"), "{}", ran.stderr);
+    let job = folder.text("job.toml", "");
+    let ran = run(&["run", &job, "--metrics", &job]);
+    assert!(ran.code == 2 && Path::new(&job).metadata().expect("the job").len() == 0, "{}", ran.stderr);
+    let ran = run(&[&["fit", &input], &EXACT_FIT[..], &["--part-rows", "5", "-o", "-"]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("--part-rows makes a folder of files"), "{}", ran.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_no_text_are_refused_and_no_reason_to_die() {
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.csv");
+    let ran: Ran = command(&["fit"]).arg(name).args(EXACT_FIT).output().expect("the binary starts").into();
+    assert!(ran.code == 2 && ran.stderr.starts_with("error: "), "{}: {}", ran.code, ran.stderr);
+}
+
+#[test]
 fn the_summary_file_and_the_metadata_hold_the_methods() {
     let folder = Folder::new();
     let (out, summary) = (folder.file("fits.parquet"), folder.file("summary.json"));

@@ -1,7 +1,8 @@
 //! What a step of a job reads and writes: no two steps may write one file, and who waits for whom.
 
+use super::super::place::{covers, is_device, place};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use sweepfit::job::{Entry, Step};
 use sweepfit::table::{check_parts, check_place, is_url};
 use sweepfit::{Error, Result};
@@ -74,62 +75,5 @@ impl Places {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether the input `read` is or holds the file `written`: the file itself, a folder above it, a pattern that it matches.
-fn covers(read: &str, written: &str) -> bool {
-    let (input, output) = (place(read), place(written));
-    let in_folder = || !read.is_empty() && output.starts_with(&input);
-    let matches = || {
-        read.contains(['*', '?', '['])
-            && glob::Pattern::new(&input.to_string_lossy()).is_ok_and(|pattern| pattern.matches_path(&output))
-    };
-    input == output || in_folder() || matches()
-}
-
-/// A path by which two spellings of one place can be told to be one; what stands in no file system stays as it is.
-fn place(text: &str) -> PathBuf {
-    if text == "-" || text.contains("://") {
-        return PathBuf::from(text);
-    }
-    let path = Path::new(text);
-    if let Ok(path) = std::fs::canonicalize(path) {
-        return path;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (std::fs::canonicalize(folder), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
-    }
-}
-
-/// What is there and no file, such as `/dev/null`, may be written to by all.
-fn is_device(text: &str) -> bool {
-    std::fs::metadata(text).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_place_is_recognised_in_other_spellings_folders_and_patterns() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        std::fs::create_dir(folder.path().join("sub")).expect("a folder");
-        for (read, written, expected) in [
-            (at("a.parquet"), at("a.parquet"), true),
-            (at("sub/../a.parquet"), at("a.parquet"), true),
-            (at("sub"), at("sub/a.parquet"), true),
-            (at("sub/*.parquet"), at("sub/a.parquet"), true),
-            (at("sub/*.csv"), at("sub/a.parquet"), false),
-            (at("su"), at("sub/a.parquet"), false),
-            ("s3://b/k/".into(), "s3://b/k/a.parquet".into(), true),
-            ("tokens=1e12".into(), at("a.parquet"), false),
-            (String::new(), at("a.parquet"), false),
-        ] {
-            assert_eq!(covers(&read, &written), expected, "{read} {written}");
-        }
     }
 }
