@@ -230,6 +230,27 @@ pub(super) fn infer(
     Ok(())
 }
 
+/// The first value of a column that is no number, and its row, counted from 1 behind the header; None where all are.
+pub(super) fn first_text(
+    file: &Content,
+    format: &CsvFormat,
+    schema: &SchemaRef,
+    column: usize,
+) -> Result<Option<(usize, String)>> {
+    let mut before = 0;
+    for batch in texts(file, format, schema, vec![column])? {
+        let batch = batch?;
+        let values = batch.column(0).as_string::<i32>();
+        let is_text = |text: &&str| !is_missing(text.trim()) && text.trim().parse::<f64>().is_err();
+        let found = values.iter().enumerate().find_map(|(row, text)| Some((row, text.filter(is_text)?)));
+        if let Some((row, text)) = found {
+            return Ok(Some((before + row + 1, text.to_string())));
+        }
+        before += batch.num_rows();
+    }
+    Ok(None)
+}
+
 /// The schema with the types that were inferred.
 pub(super) fn typed_schema(schema: &SchemaRef, guesses: &BTreeMap<String, Guess>) -> SchemaRef {
     let typed = schema.fields().iter().map(|field| {

@@ -5,15 +5,17 @@
 //! says so by [`Event::Restarted`], reads from the start once more and groups in memory.
 
 use super::Batch;
+use super::csv;
 use super::decode::{self, Task, decode, tasks};
 use super::filter::Filter;
 use super::group::{Gather, Identity, Sorted, Stream, Streamed};
 use super::keys::KeySchema;
 use super::piece::{Number, Piece, Wanted, prepare};
-use super::source::{ColumnKind, Place, Source, kind_of};
+use super::source::{ColumnKind, Format, Place, Source, TableFile, kind_of};
 use super::spill::{Census, Gathered, Memory, Scatter};
 use crate::error::{Error, Result};
 use crate::formula::parse::Expression;
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
@@ -211,6 +213,20 @@ fn check_filter(source: &Source, filter: &Filter) -> Result<()> {
     Ok(())
 }
 
+/// What is wrong with a column that should hold numbers: of text that was read from CSV, the value that makes it text.
+fn no_number(source: &Source, file: &TableFile, name: &str, place: Place, data_type: &DataType) -> Result<Error> {
+    let among = if source.files().len() > 1 { format!(" in {}", file.path.display()) } else { String::new() };
+    let (mut what, mut mend) = (format!("is {data_type}{among}"), "convert it");
+    if let (Format::Csv(format), Place::Column(column)) = (&file.format, place)
+        && let Some((row, text)) = csv::first_text(&file.content, format, &file.schema, column)?
+    {
+        what = format!("holds \"{text}\" in row {row} of {}", file.path.display());
+        mend = "mend the file: a number has a decimal point, and nothing between its digits";
+    }
+    let message = format!("{what}; expected a number (choose another with --x, --y, --weight or --sigma, or {mend})");
+    Ok(Error::Column { column: name.to_string(), message })
+}
+
 /// For every column, numeric or of labels, whether it holds lists.
 fn list_columns(source: &Source, names: &[String], labels: bool) -> Result<Vec<bool>> {
     let mut lists = Vec::with_capacity(names.len());
@@ -229,17 +245,7 @@ fn list_columns(source: &Source, names: &[String], labels: bool) -> Result<Vec<b
                 ColumnKind::Number => false,
                 ColumnKind::ListOfNumbers => true,
                 _ if labels && !data_type.is_nested() => false,
-                _ => {
-                    let among =
-                        if source.files().len() > 1 { format!(" in {}", file.path.display()) } else { String::new() };
-                    return Err(Error::Column {
-                        column: name.clone(),
-                        message: format!(
-                            "is {data_type}{among}; expected a number (choose another with --x, --y, --weight or \
-                             --sigma, or convert it)"
-                        ),
-                    });
-                }
+                _ => return Err(no_number(source, file, name, place, &data_type)?),
             };
             if *list.get_or_insert(this) != this {
                 return Err(Error::Input {
@@ -855,6 +861,18 @@ mod tests {
         ] {
             let error = read_all(paths, &selection, 1).expect_err(expected).to_string();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn text_among_the_numbers_of_a_csv_is_shown_with_its_row() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("t.csv");
+        for text in ["oops", "\"1,000\"", "2.1%", "-", "0x10", "true"] {
+            std::fs::write(&path, format!("run,y\na,1.5\nb,NA\nc, \nd,{text}\ne,nope\n")).expect("a file");
+            let error = read_all(&[&path], &selection(&["run"], &["y"], ""), 1).expect_err("text").to_string();
+            let told = format!("column \"y\" holds \"{}\" in row 4 of ", text.trim_matches('"'));
+            assert!(error.contains(&told) && error.contains("t.csv; expected a number"), "{error}");
         }
     }
 
