@@ -39,6 +39,9 @@ pub struct NamedControl {
     pub control: Control,
 }
 
+/// What is said behind the name of a column that is infinite somewhere.
+pub const INFINITE: &str = " is infinite";
+
 /// Where the weights come from; the index is a column of the [`CurveBatch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weighting {
@@ -388,7 +391,7 @@ impl Plan {
     fn explain(&self, row: usize, raw: &[&[f64]], derived: &[Vec<f64>], weights: &Option<Vec<f64>>) -> String {
         for (name, column) in self.law.columns.iter().zip(raw) {
             if column[row].is_infinite() {
-                return format!("{name} is infinite");
+                return format!("{name}{INFINITE}");
             }
         }
         if weights.as_ref().is_some_and(|weights| !(weights[row] > 0.0 && weights[row].is_finite())) {

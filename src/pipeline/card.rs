@@ -12,7 +12,7 @@ use super::{Fit, Request};
 use crate::bytes::{Decoder, Encoder};
 use crate::fingerprint::Fingerprint;
 use crate::fit::judge::Verdicts;
-use crate::fit::pack::{Control, Packed, Plan, Weighting};
+use crate::fit::pack::{Control, INFINITE, Packed, Plan, Weighting};
 use crate::fit::{Loss, Space, Status};
 use crate::statistics::bootstrap::{Bootstrap, Replicates};
 use crate::statistics::selection::{Criterion, Score};
@@ -314,8 +314,16 @@ pub struct LawReport {
     /// The GPU's name.
     pub adapter: Option<String>,
     /// A filter that keeps out most rows that are outside the law's domain.
-    pub filter: String,
+    domain: String,
     card: Value,
+}
+
+impl LawReport {
+    /// A filter that keeps out rows as the first that was outside the law's domain.
+    pub fn filter(&self) -> String {
+        let infinite = self.tally.first_bad.as_ref().and_then(|(_, reason)| reason.strip_suffix(INFINITE));
+        infinite.map_or_else(|| self.domain.clone(), |name| format!("{} < 1e300", in_formulas(name)))
+    }
 }
 
 impl Report {
@@ -325,7 +333,7 @@ impl Report {
             tally: Tally::default(),
             backend: fit.device.name,
             adapter: fit.device.adapter.clone(),
-            filter: filter(&fit.plan, &request.selection.numbers),
+            domain: filter(&fit.plan, &request.selection.numbers),
             card: law_card(fit),
         });
         Report {

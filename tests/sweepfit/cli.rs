@@ -396,6 +396,19 @@ fn arguments_that_are_no_text_are_refused_and_no_reason_to_die() {
 }
 
 #[test]
+fn what_is_said_against_infinite_values_helps() {
+    let folder = Folder::new();
+    let input = folder.text("exact.csv", &(exact() + "a,65536,inf,0.1,1\n"));
+    let out = folder.file("fits.parquet");
+    let ran = run(&[&["fit", &input], &EXACT_FIT[..], &["-o", &out]].concat());
+    assert!(ran.stderr.contains("run=a: y is infinite"), "{}", ran.stderr);
+    let (_, advice) = ran.stderr.split_once("--where '").expect("advice");
+    let (filter, _) = advice.split_once('\'').expect("a filter");
+    let ran = run(&[&["fit", &input], &EXACT_FIT[..], &["--where", filter, "--strict", "-q", "-o", &out]].concat());
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn the_summary_file_and_the_metadata_hold_the_methods() {
     let folder = Folder::new();
     let (out, summary) = (folder.file("fits.parquet"), folder.file("summary.json"));

@@ -204,7 +204,7 @@ pub fn text(report: &Report, dropping: bool) -> String {
             && !dropping
         {
             line(format!("  {key}: {reason}"));
-            line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter));
+            line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter()));
         }
     }
     for verification in &report.verifications {
@@ -261,7 +261,7 @@ pub fn broken_by_strict(report: &Report, dropping: bool) -> Vec<String> {
         let (mut failed, mut reasons) = (0, Vec::new());
         for (status, first) in Status::ALL.iter().zip(&law.tally.first) {
             let count = law.tally.count(*status);
-            let Some(remedy) = remedy(*status, &law.filter, dropping).filter(|_| count > 0) else { continue };
+            let Some(remedy) = remedy(*status, &law.filter(), dropping).filter(|_| count > 0) else { continue };
             let first = first.as_ref().map_or(String::new(), |key| format!(" (first {key})"));
             failed += count;
             reasons.push(format!("{} {}{first}: {remedy}", grouped(count), status.name()));
