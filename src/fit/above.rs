@@ -146,14 +146,11 @@ pub fn propose(problem: &Problem, above: &Above, others: &Proposals) -> Proposal
         .collect();
     let mut crowd = Proposals { offsets: vec![0], coordinates: Vec::new() };
     let p = problem.model.len();
-    for (curve, coordinates) in found.into_iter().enumerate() {
+    for coordinates in found {
         crowd.coordinates.extend(coordinates);
-        crowd
-            .coordinates
-            .extend_from_slice(&others.coordinates[others.offsets[curve] * p..others.offsets[curve + 1] * p]);
         crowd.offsets.push(crowd.coordinates.len() / p);
     }
-    polish(problem, &crowd, &ROUNDS)
+    polish(problem, &crowd.joined(others, p), &ROUNDS)
 }
 
 /// A small dense vector and matrix.

@@ -89,12 +89,11 @@ mod tests {
     use crate::fit::{Loss, Objective, Space, Status};
     use crate::law::{Law, Mapping};
 
-    /// The plan of a law of x in linear space.
-    fn linear_plan(formula: &str, controls: &[NamedControl]) -> Plan {
+    /// The plan of a law of x.
+    fn plan(formula: &str, space: Space, controls: &[NamedControl]) -> Plan {
         let columns = ["x", "y"].map(String::from);
         let law = Law::bind(formula, &columns, Mapping { x: &columns[..1], y: None }).expect("a formula");
-        let objective = Objective { space: Space::Linear, loss: Loss::Squares };
-
+        let objective = Objective { space, loss: Loss::Squares };
         Plan::new(law, objective, controls, Weighting::Even, false, &columns).expect("nothing contradicts")
     }
 
@@ -103,8 +102,8 @@ mod tests {
         let x: Vec<f64> = (0..40).map(|i| 3.0 + f64::from(i)).collect();
         let y: Vec<f64> = x.iter().map(|x| 1e3 - 7.0 * x + 0.02 * x * x + (5.0 * x).sin()).collect();
         let batch = CurveBatch { offsets: vec![0, 40], columns: vec![x, y] };
-        let plan = linear_plan("y ~ a + b*x + c*x^2", &[]);
-        let problem = plan.pack(&batch).problem;
+        let free = plan("y ~ a + b*x + c*x^2", Space::Linear, &[]);
+        let problem = free.pack(&batch).problem;
         let proposed = Cpu.propose(&problem).expect("the CPU does not fail");
         assert_eq!(proposed.coordinates, [0.0; 3]);
         let mut searched = Proposals { offsets: vec![0], coordinates: Vec::new() };
@@ -118,8 +117,8 @@ mod tests {
         // A box may hold what a step from zero would have to pass.
         let control = Control { lower: Some(-1.0), upper: Some(1.0), ..Control::default() };
         let bound = NamedControl { parameter: "b".into(), control };
-        let plan = linear_plan("y ~ a + b*x + c*x^2", &[bound]);
-        let problem = plan.pack(&batch).problem;
+        let bounded = plan("y ~ a + b*x + c*x^2", Space::Linear, &[bound]);
+        let problem = bounded.pack(&batch).problem;
         assert!(!problem.is_one_step());
         assert_eq!(judge(&problem, &Cpu.propose(&problem).expect("a search"), false).status, [Status::AtBound]);
     }
@@ -127,10 +126,7 @@ mod tests {
     /// Where the amplitude is subtracted, the curve has no logarithm at the points that fill a lane up.
     #[test]
     fn a_longer_neighbour_changes_no_proposal() {
-        let columns = ["x", "y"].map(String::from);
-        let law = Law::bind("y ~ E - A*x^-alpha", &columns, Mapping { x: &columns[..1], y: None }).expect("a formula");
-        let objective = Objective { space: Space::Log, loss: Loss::Squares };
-        let plan = Plan::new(law, objective, &[], Weighting::Even, false, &columns).expect("nothing contradicts");
+        let plan = plan("y ~ E - A*x^-alpha", Space::Log, &[]);
         let proposals = |lengths: &[usize]| {
             let mut batch = CurveBatch { offsets: vec![0], columns: vec![Vec::new(), Vec::new()] };
             for &points in lengths {

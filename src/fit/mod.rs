@@ -138,6 +138,19 @@ impl Proposals {
     pub fn none(curves: usize) -> Proposals {
         Proposals { offsets: vec![0; curves + 1], coordinates: Vec::new() }
     }
+
+    /// These and `other` proposals, curve by curve; of a model of so many `parameters`.
+    pub fn joined(&self, other: &Proposals, parameters: usize) -> Proposals {
+        let mut all = Proposals { offsets: vec![0], coordinates: Vec::new() };
+        for curve in 0..self.offsets.len() - 1 {
+            for part in [self, other] {
+                let range = part.offsets[curve] * parameters..part.offsets[curve + 1] * parameters;
+                all.coordinates.extend_from_slice(&part.coordinates[range]);
+            }
+            all.offsets.push(all.coordinates.len() / parameters);
+        }
+        all
+    }
 }
 
 /// Where a device found the replicates of curves to end; replicate r of curve i at `i * replicates + r`.

@@ -190,7 +190,7 @@ pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals>
     }
     let parameters = problem.model.len();
     if problem.model.above.is_some() {
-        proposals = joined(&proposals, &Cpu.propose(problem)?, parameters);
+        proposals = proposals.joined(&Cpu.propose(problem)?, parameters);
     }
     let none = |curve: usize| proposals.offsets[curve] == proposals.offsets[curve + 1];
     let left: Vec<bool> = (0..problem.len()).map(|curve| problem.status[curve].is_none() && none(curve)).collect();
@@ -204,18 +204,5 @@ pub fn search(backend: &dyn Backend, problem: &mut Problem) -> Result<Proposals>
     }
     let more = Cpu.propose(problem);
     problem.status = known;
-    Ok(joined(&proposals, &more?, parameters))
-}
-
-/// Both sets of proposals, curve by curve.
-fn joined(one: &Proposals, other: &Proposals, parameters: usize) -> Proposals {
-    let mut all = Proposals { offsets: vec![0], coordinates: Vec::new() };
-    for curve in 0..one.offsets.len() - 1 {
-        for part in [one, other] {
-            let range = part.offsets[curve] * parameters..part.offsets[curve + 1] * parameters;
-            all.coordinates.extend_from_slice(&part.coordinates[range]);
-        }
-        all.offsets.push(all.coordinates.len() / parameters);
-    }
-    all
+    Ok(proposals.joined(&more?, parameters))
 }

@@ -204,7 +204,7 @@ pub fn text(report: &Report, dropping: bool) -> String {
             && !dropping
         {
             line(format!("  {key}: {reason}"));
-            line(format!("  keep such rows out, for example with --where '{}', or with --drop-bad-rows", law.filter()));
+            line(format!("  {}", keep_out(&law.filter())));
         }
     }
     for verification in &report.verifications {
@@ -290,15 +290,18 @@ pub fn broken_by_strict(report: &Report, dropping: bool) -> Vec<String> {
     lines
 }
 
+/// What helps against rows outside a law's domain.
+fn keep_out(filter: &str) -> String {
+    format!("keep such rows out, for example with --where '{filter}', or with --drop-bad-rows")
+}
+
 /// What helps a curve of a status that is no success.
 fn remedy(status: Status, filter: &str, dropping: bool) -> Option<String> {
     let remedy = match status {
         Status::Converged | Status::AtBound => return None,
         Status::TooFewPoints => "--fix parameters, or keep such curves out with --where",
         Status::BadDomain if dropping => "keep such curves out with --where",
-        Status::BadDomain => {
-            return Some(format!("keep such rows out, for example with --where '{filter}', or with --drop-bad-rows"));
-        }
+        Status::BadDomain => return Some(keep_out(filter)),
         Status::Degenerate => "--fix what the data do not determine, or take a law of fewer parameters",
         Status::IterationLimit => "--bound or --fix what runs away, or take a law of fewer parameters",
         Status::NonFinite => "--bound parameters to where the law has a value",
